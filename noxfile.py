@@ -178,7 +178,7 @@ def find_free_threaded(session: nox.Session) -> str:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     script = str(ROOT / "scripts" / "build_free_threaded.py")
     apt_install(session, *TO_BUILD_PYTHON)
-    printed = session.run("python", script, str(cache / "ckptparse" / "python3.13t"), silent=True)
+    printed = session.run("python", script, str(cache / "ckptparse" / "python3.14t"), silent=True)
     return str(printed).splitlines()[-1]
 
 
@@ -191,7 +191,7 @@ def apt_install(session: nox.Session, *packages: str) -> None:
 
 
 def install_free_threaded(session: nox.Session, python: Path) -> None:
-    """Install the package, and of the packages of extras those that have wheels.
+    """Install the package, and the packages of extras that have wheels or are built in a minute.
 
     Tests that need one of the others are skipped.
     """
@@ -206,11 +206,13 @@ def install_free_threaded(session: nox.Session, python: Path) -> None:
     for one in (snappy, *(one for name in WITH_WHEELS for one in extras[name])):
         wheels = ("--only-binary=:all:", one)
         session.run(*pip, *wheels, external=True, success_codes=range(256), silent=True)
+    apt_install(session, "g++", "libsnappy-dev")
+    for one in extras["chunked"]:
+        session.run(*pip, one, external=True, success_codes=range(256), silent=True)
     has_snappy = (str(python), "-c", "import importlib.util as u; print(u.find_spec('snappy'))")
     if "None" in str(session.run(*has_snappy, external=True, silent=True)):
         # What newer releases stand on (cramjam) is built with Rust; this one with C++, from its
         # source and that of Snappy.
-        apt_install(session, "g++", "libsnappy-dev")
         session.run(*pip, "--no-deps", "python-snappy==0.6.1", external=True)
     session.run(*pip, "--no-deps", str(ROOT), external=True)
 
@@ -222,7 +224,7 @@ TO_BUILD_PYTHON = (
     "zlib1g-dev",
 )
 """A compiler, and the headers for Python's own modules, as Debian's packages."""
-WITH_WHEELS = ("ml-dtypes", "chunked", "safetensors", "hdf5")
+WITH_WHEELS = ("ml-dtypes", "safetensors", "hdf5")
 """Extras of which some free-threaded Python has no wheels."""
 
 

@@ -2,8 +2,8 @@
 
     python scripts/build_free_threaded.py DIRECTORY [PACKAGE]
 
-PACKAGE is Debian's source package, `python3.13` if none is named. The archive of CPython's own
-sources is fetched as Debian has it, compared with the SHA-256 that Debian's list of sources has,
+PACKAGE is Debian's source package, `python3.14` if none is named. The archive of CPython's own
+sources is fetched as Debian has it, compared with the SHA-256 that Debian's description of it has,
 and built with `--disable-gil`: minutes on two cores. What stands in DIRECTORY already is kept.
 The last line printed is the path of the interpreter. Needs a C compiler, make, and the headers
 that Python's own modules are built with (OpenSSL, zlib, bzip2, liblzma, libffi, SQLite).
@@ -21,9 +21,9 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.error
 import urllib.request
 from pathlib import Path
-from typing import NamedTuple
 
 DEBIAN = "https://deb.debian.org/debian"
 SOURCES = f"{DEBIAN}/dists/sid/main/source/Sources.xz"
@@ -31,37 +31,45 @@ NEEDED = ("ssl", "zlib", "bz2", "lzma", "ctypes", "sqlite3")
 """Modules that pip and the tests need, and that are left out where a header is missing."""
 
 
-class Source(NamedTuple):
-    """An archive of Debian's."""
-
-    url: str
-    sha256: str
-
-
-def find_source(listing: str, package: str) -> Source:
-    """Find the archive of upstream's sources of a package in Debian's list of sources."""
-    for paragraph in listing.split("\n\n"):
-        if not paragraph.startswith(f"Package: {package}\n"):
-            continue
-        directory = re.search(r"^Directory: (\S+)$", paragraph, re.MULTILINE)
-        archive = re.search(r"^ ([0-9a-f]{64}) \d+ (\S+\.orig\.tar\.xz)$", paragraph, re.MULTILINE)
-        if directory and archive:
-            return Source(f"{DEBIAN}/{directory[1]}/{archive[2]}", archive[1])
-    raise SystemExit(f"Debian's list of sources has no archive of {package}")
-
-
-def fetch(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - a fixed address
-        data: bytes = answer.read()
+def fetch(url: str) -> bytes | None:
+    """Return what lies there; None if nothing does."""
+    try:
+        with urllib.request.urlopen(url, timeout=60) as answer:  # noqa: S310 - a fixed address
+            data: bytes = answer.read()
+    except urllib.error.HTTPError as error:
+        if error.code != 404:
+            raise
+        return None
     return data
 
 
-def build(source: Source, prefix: Path) -> None:
-    """Fetch, compare, unpack, build and install."""
-    data = fetch(source.url)
-    found = hashlib.sha256(data).hexdigest()
-    if found != source.sha256:
-        raise SystemExit(f"{source.url}: expected SHA-256 {source.sha256}, found {found}")
+def fetch_newest(package: str) -> bytes:
+    """Fetch the newest archive of upstream's sources that is there; compare it with its SHA-256.
+
+    Debian's list names versions before every mirror has them, so earlier ones are tried, too. The
+    SHA-256 is the one that Debian's description of the version (`.dsc`) has.
+    """
+    listing = lzma.decompress(fetch(SOURCES) or b"").decode()
+    entry = rf"^Package: {re.escape(package)}\nBinary:.*\nVersion: \d+\.\d+\.(\d+)-"
+    named = re.findall(entry, listing, re.MULTILINE)
+    if not named:
+        raise SystemExit(f"Debian's list of sources has no version of {package}")
+    minor = package.removeprefix("python")
+    directory = f"{DEBIAN}/pool/main/p/{package}"
+    for patch in range(max(map(int, named)), -1, -1):
+        name = f"{package}_{minor}.{patch}"
+        described = fetch(f"{directory}/{name}-1.dsc")
+        archive = fetch(f"{directory}/{name}.orig.tar.xz") if described else None
+        if described and archive:
+            found = hashlib.sha256(archive).hexdigest()
+            if f" {found} {len(archive)} {name}.orig.tar.xz" not in described.decode():
+                raise SystemExit(f"{name}.orig.tar.xz has another SHA-256 than {name}-1.dsc says")
+            return archive
+    raise SystemExit(f"No sources of {package} are in {directory}")
+
+
+def build(data: bytes, prefix: Path) -> None:
+    """Unpack an archive of sources, build and install."""
     with tempfile.TemporaryDirectory() as directory:
         archive = Path(directory) / "sources.tar.xz"
         archive.write_bytes(data)
@@ -87,13 +95,13 @@ def find_interpreter(prefix: Path) -> Path | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("directory", type=Path)
-    parser.add_argument("package", nargs="?", default="python3.13")
+    parser.add_argument("package", nargs="?", default="python3.14")
     options = parser.parse_args()
     prefix = options.directory.resolve()
     found = find_interpreter(prefix)
     if found is None:
         shutil.rmtree(prefix, ignore_errors=True)
-        build(find_source(lzma.decompress(fetch(SOURCES)).decode(), options.package), prefix)
+        build(fetch_newest(options.package), prefix)
         found = find_interpreter(prefix)
     if found is None:
         raise SystemExit(f"What was built lacks one of {', '.join(NEEDED)}: a header was missing")

@@ -37,6 +37,7 @@ BINDINGS = [
     name for _, name, _ in pkgutil.iter_modules(ckptparse.proto.__path__) if name.endswith("_pb2")
 ]
 
+COMPILED = api_implementation.Type() == "upb"
 START, END = 3, 4
 
 
@@ -219,7 +220,9 @@ def test_any_kind_of_buffer_is_parsed(kind: Callable[[bytes], Any]) -> None:
 def test_a_hundred_levels_of_messages_are_the_most(
     message_type: type[Message], at_limit: bytes, beyond: bytes
 ) -> None:
-    assert outcome(message_type, at_limit) == "parsed"
+    # Of groups that it does not know, protobuf 7's pure Python runtime allows one level less.
+    at_most = {"parsed"} if COMPILED else {"parsed", "MalformedError"}
+    assert outcome(message_type, at_limit) in at_most
     assert outcome(message_type, beyond) == "LimitError"
     assert outcome(message_type, beyond, Limits(nesting=5000)) == "LimitError"
 
@@ -300,9 +303,7 @@ def error_of(check: Callable[[], object]) -> Exception | None:
     return None
 
 
-@pytest.mark.skipif(
-    api_implementation.Type() != "upb", reason="the pure Python runtime stops nowhere"
-)
+@pytest.mark.skipif(not COMPILED, reason="the pure Python runtime stops nowhere")
 @settings(max_examples=400)
 @given(nested_messages())
 @example(full_types(100))

@@ -237,5 +237,6 @@ def test_a_header_that_leads_back_to_an_earlier_one_is_damage() -> None:
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     storage = opened(bytes(data + header + bytes(1024)))
-    with pytest.raises(MalformedError, match="earlier place"):
+    # Later releases of Python see it themselves, and say that it is no header.
+    with pytest.raises(MalformedError, match=r"earlier place|header of a member"):
         storage.listing()
