@@ -50,6 +50,8 @@ class ConversionRow:
         axes: The order that its axes were given; None if they stayed. After that some may have been
             joined, as those of a depthwise kernel are.
         stored: What it was in the source: name in the file, kind of element, and shape.
+        gates: The order that the equal blocks of its last axis were given, before axes; None if
+            they stayed. A GRU's have another order in PyTorch.
     """
 
     old: str
@@ -61,6 +63,7 @@ class ConversionRow:
     dropped: str
     axes: tuple[int, ...] | None
     stored: StoredTensor
+    gates: tuple[int, ...] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values, as JSON holds them."""
@@ -73,6 +76,7 @@ class ConversionRow:
             "done": list(self.done),
             "dropped": self.dropped,
             "axes": None if self.axes is None else list(self.axes),
+            "gates": None if self.gates is None else list(self.gates),
             "stored": self.stored.to_dict(),
         }
 

@@ -227,6 +227,7 @@ def _row(planned: Planned) -> ConversionRow:
         planned.dropped,
         planned.axes,
         stored,
+        planned.gates,
     )
 
 

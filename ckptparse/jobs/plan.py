@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,9 +18,11 @@ from ckptparse.errors import (
 )
 from ckptparse.jobs.conversion import ConversionRow
 from ckptparse.jobs.derived import FLOATS, DerivedTensor, RenamedTensor, parse_dtype
-from ckptparse.jobs.layout import Layout, torch_layout
+from ckptparse.jobs.kernels import torch_layout
+from ckptparse.jobs.layout import Layout, reorder_gates
 from ckptparse.jobs.opening import Opened, check_work
 from ckptparse.jobs.rules import Renamer, RuleSet
+from ckptparse.jobs.variables import Variables
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike
 from ckptparse.text import count, escape
@@ -72,6 +74,7 @@ class Planned:
         done: What was done with it, in a few words each.
         dropped: Why it is not written; empty if it is.
         axes: The new order of its axes; None if it was not turned.
+        gates: The new order of the blocks of its last axis; None if they stayed.
         stored: Its name in the source's file, whatever the naming.
     """
 
@@ -81,9 +84,10 @@ class Planned:
     done: tuple[str, ...] = ()
     dropped: str = ""
     axes: tuple[int, ...] | None = None
+    gates: tuple[int, ...] | None = None
     stored: str = field(kw_only=True)
-    unknown: bool = False
-    """Whether nothing tells how its axes are to lie."""
+    layout: Layout | None = None
+    """How it is to lie; None if nothing was to be said of it."""
 
 
 @dataclass(slots=True)
@@ -166,6 +170,23 @@ def _check_former(opened: Opened, rules: RuleSet) -> None:
 
 def find_warnings(opened: Opened, rules: RuleSet, planned: Sequence[Planned]) -> Iterator[str]:
     """Iterate over what may not be as the caller meant it."""
+    yield from _rule_warnings(opened, rules)
+    odd = _names_of(planned, lambda layout: layout.odd)
+    if odd:
+        yield (
+            f"{count(len(odd), 'tensor')} of recurrent layers left as in the source: PyTorch has "
+            f"their gates in another order, or no such layer: {_listed(odd)}"
+        )
+    unknown = _names_of(planned, lambda layout: layout.unknown)
+    if unknown and rules.layout is None:  # Else a rule file asks for it, and knows its tensors.
+        yield (
+            f"{count(len(unknown), 'tensor')} with 2 or more axes left as in the source: nothing "
+            f"tells whether PyTorch has them in another order: {_listed(unknown)}"
+        )
+
+
+def _rule_warnings(opened: Opened, rules: RuleSet) -> Iterator[str]:
+    """Iterate over rules that are about nothing that is there."""
     if rules.former:
         fitting = sum(map(rules.former.__contains__, opened.tensors))
         if fitting < len(opened.tensors):
@@ -179,13 +200,15 @@ def find_warnings(opened: Opened, rules: RuleSet, planned: Sequence[Planned]) ->
     elif isinstance(rules.rename, Renamer):
         for pattern in rules.rename.unused:
             yield f"nothing was renamed by {escape(pattern)!r}: no name matches"
-    unknown = [escape(one.old) for one in planned if one.unknown]
-    if unknown and rules.layout is None:  # Else a rule file asks for it, and knows its tensors.
-        listed = ", ".join(unknown[:_MOST_NAMED]) + (", …" if len(unknown) > _MOST_NAMED else "")
-        yield (
-            f"{count(len(unknown), 'tensor')} with 2 or more axes left as in the source: nothing "
-            f"tells whether PyTorch has them in another order: {listed}"
-        )
+
+
+def _names_of(planned: Sequence[Planned], chosen: Callable[[Layout], bool]) -> list[str]:
+    """Return the names of what is written in a layout of that kind."""
+    return [one.old for one in planned if one.layout is not None and chosen(one.layout)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(map(escape, names[:_MOST_NAMED])) + (", …" if len(names) > _MOST_NAMED else "")
 
 
 def _find(opened: Opened, name: str) -> str:
@@ -259,14 +282,18 @@ class _Turner:
 
     def __init__(self, rules: RuleSet, opened: Opened | None = None) -> None:
         self._rules = rules
-        self._shapes: dict[str, tuple[int, ...]] | None = None
+        self._variables: Variables | None = None
         self._ops: KernelOps | None = None
         self._failed = ""
         if opened is None:
             return
         from ckptparse.jobs.ops import KernelOps
 
-        self._shapes = {name: tensor.shape for name, tensor in opened.tensors.items()}
+        self._variables = Variables(
+            {name: tensor.shape for name, tensor in opened.tensors.items()},
+            _own_names(opened),
+            {name: tensor.name for name, tensor in opened.tensors.items()},
+        )
         try:
             graph = opened.find_graph()
             self._ops = None if graph is None else KernelOps(graph, _find_copies(opened))
@@ -276,7 +303,7 @@ class _Turner:
     @property
     def is_idle(self) -> bool:
         """Whether nothing but a rule turns axes."""
-        return self._shapes is None
+        return self._variables is None
 
     def layout(self, name: str, stored: str, shape: tuple[int, ...]) -> Layout | None:
         """Choose the layout of a tensor; None if there is nothing to say of it.
@@ -289,19 +316,28 @@ class _Turner:
         axes = self._rules.axes_of(name)
         if axes is not None and len(axes) == len(shape):
             return Layout(axes, "by a rule")
-        if self._shapes is None:
+        known = self._variables
+        if known is None:
             return None
         try:
-            found = torch_layout(name, shape, stored=stored, shapes=self._shapes, ops=self._ops)
+            found = torch_layout(name, shape, stored=stored, variables=known, ops=self._ops)
         except CheckpointError as error:
             self._fail(error)
-            found = torch_layout(name, shape, stored=stored, shapes=self._shapes, ops=None)
+            found = torch_layout(name, shape, stored=stored, variables=known, ops=None)
         return replace(found, why=found.why + self._failed) if found is not None else None
 
     def _fail(self, error: CheckpointError) -> None:
         """Do without the graph from now on, and say so of every tensor."""
         self._ops = None
         self._failed = f"; the graph beside it cannot be read: {error.message}"
+
+
+def _own_names(opened: Opened) -> dict[str, str]:
+    """Return the own name of the variable under each key, of every copy too."""
+    graph = opened.object_graph
+    if graph is None:
+        return {}
+    return {one.checkpoint_key: one.full_name for _, one in graph.iter_attributes()}
 
 
 def _find_copies(opened: Opened) -> dict[str, list[str]]:
@@ -362,15 +398,15 @@ class _Maker:
                 continue
             said = () if layout is None else (layout.text,)
             done = (*notes, *cut, *said, *converted)
-            axes = None if layout is None else layout.axes
             yield Planned(
                 name,
                 RenamedTensor(new, made),
                 tensor,
                 done,
-                axes=axes,
+                axes=None if layout is None else layout.axes,
+                gates=(None if layout is None else layout.gates) or None,
                 stored=stored,
-                unknown=layout is not None and layout.unknown,
+                layout=layout,
             )
 
     def _restore(self, name: str, stored: str, tensor: TensorLike, row: ConversionRow) -> Planned:
@@ -383,15 +419,19 @@ class _Maker:
                 hint="Undo the conversion of a model of the same shapes",
             )
         value, done = tensor, ["restored"]
-        if row.axes is not None:
+        if row.axes is not None or row.gates is not None:
             shape = row.stored.shape
-            value = DerivedTensor(name, tensor, shape, _TurningBack(shape, row.axes))
-            done.append(f"axes ({','.join(map(str, row.axes))}) undone")
+            axes = tuple(range(len(shape))) if row.axes is None else row.axes
+            back = _TurningBack(shape, axes, row.gates or ())
+            value = DerivedTensor(name, tensor, shape, back)
+            for what, order in (("axes", row.axes), ("gates", row.gates)):
+                if order is not None:
+                    done.append(f"{what} ({','.join(map(str, order))}) undone")
         kind = None if row.dtype == row.stored.dtype else parse_dtype(row.stored.dtype)
         made, converted = self._convert(value, kind)
         done.extend(converted)
-        back = RenamedTensor(row.stored.name, made)
-        return Planned(name, back, tensor, tuple(done), stored=stored)
+        named = RenamedTensor(row.stored.name, made)
+        return Planned(name, named, tensor, tuple(done), stored=stored)
 
     def _cut(
         self, name: str, tensor: TensorLike
@@ -415,7 +455,7 @@ class _Maker:
 
     def _turn(self, name: str, stored: str, tensor: TensorLike) -> tuple[TensorLike, Layout | None]:
         layout = self._turner.layout(name, stored, tensor.shape)
-        if layout is None or layout.axes is None:
+        if layout is None or layout.is_idle:
             return tensor, layout
         shape = layout.shape(tensor.shape)
         return DerivedTensor(name, tensor, shape, layout.apply), layout
@@ -443,17 +483,21 @@ class _Slicer:
 
 @dataclass(frozen=True, slots=True)
 class _TurningBack:
-    """Gives an array the shape and the order of axes that it had."""
+    """Gives an array the shape, the order of axes and that of gates that it had."""
 
     shape: tuple[int, ...]
     axes: tuple[int, ...]
+    gates: tuple[int, ...] = ()
 
     def __call__(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         apart: npt.NDArray[Any] = array.reshape([self.shape[axis] for axis in self.axes])
-        back: npt.NDArray[Any] = apart.transpose(
-            sorted(range(len(self.axes)), key=self.axes.__getitem__)
-        )
-        return back
+        back: npt.NDArray[Any] = apart.transpose(_inverse(self.axes))
+        return reorder_gates(back, _inverse(self.gates))
+
+
+def _inverse(order: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the order that undoes an order."""
+    return tuple(sorted(range(len(order)), key=order.__getitem__))
 
 
 def _same(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

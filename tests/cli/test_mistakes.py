@@ -163,7 +163,7 @@ def test_keras_3_kernels_are_turned_and_what_nothing_tells_is_named(call: Call) 
         "layers/depthwise_conv2d/vars/0": (4, 1, 3, 3),
         "layers/embedding/vars/0": (7, 3),
         "layers/lstm_1/cell/vars/1": (8, 2),
-        "layers/gru/cell/vars/1": (2, 6),
+        "layers/gru/cell/vars/1": (6, 2),
         "layers/mine/vars/0": (6, 2),
     }
     (warning,) = found.warnings
