@@ -24,11 +24,13 @@ __all__ = [
     "describe_data_type",
     "dtype_name",
     "element_name",
+    "has_numpy_type",
     "is_numeric",
     "item_size",
     "numpy_dtype",
     "plain_dtype",
     "plain_values",
+    "widen_bfloat16",
 ]
 
 
@@ -270,13 +272,31 @@ def plain_dtype(data_type: int) -> np.dtype[Any]:
     return dtype
 
 
+def has_numpy_type(data_type: int) -> bool:
+    """Tell whether arrays can have the elements of a DataType: no package is lacking for it."""
+    if data_type not in _ML_DTYPES_NAMES:
+        return True
+    try:
+        numpy_dtype(data_type)
+    except UnsupportedError:
+        return False
+    return True
+
+
+def widen_bfloat16(bits: npt.NDArray[np.uint16]) -> npt.NDArray[np.float32]:
+    """Return the values of bfloat16's bits, exactly: they are the upper half of float32's."""
+    wide: npt.NDArray[np.uint32] = bits.astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)
+
+
 def _ml_dtype(name: str) -> np.dtype[Any]:
     try:
         import ml_dtypes
     except ImportError:
         raise UnsupportedError(
             f"numpy has no {name}; the package ml_dtypes has it, and is not installed",
-            hint="Install it: pip install 'ckptparse[ml-dtypes]'",
+            hint="Install it: pip install 'ckptparse[ml-dtypes]'" + _INSTEAD.get(name, ""),
         ) from None
     kind = getattr(ml_dtypes, name, None)
     if kind is None:
@@ -288,6 +308,10 @@ def _ml_dtype(name: str) -> np.dtype[Any]:
         )
     dtype: np.dtype[Any] = np.dtype(kind)
     return dtype
+
+
+_INSTEAD = {"bfloat16": "; or convert the checkpoint to float32, which needs no package"}
+"""What helps besides, by the name of a type."""
 
 
 def plain_values(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

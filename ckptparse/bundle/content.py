@@ -13,7 +13,7 @@ from typing import Any, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.payload import DensePayload, StringPayload
+from ckptparse.bundle.payload import DensePayload, SlicedPayload, StringPayload
 from ckptparse.bundle.strings import (
     decode_strings,
     encode_strings,
@@ -21,8 +21,8 @@ from ckptparse.bundle.strings import (
     split_variants,
 )
 from ckptparse.coding.checksum import crc32c
-from ckptparse.dtypes import DataType, describe_data_type, is_numeric, item_size
-from ckptparse.elements import is_masked, iter_stored, make_plain
+from ckptparse.dtypes import DataType, describe_data_type, has_numpy_type, is_numeric, item_size
+from ckptparse.elements import allocate, is_masked, iter_stored, make_plain, shaped
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.storage import Source, check_range
 from ckptparse.parallel import PIECE_SIZE, PIECES_AHEAD, iter_ahead
@@ -39,6 +39,7 @@ __all__ = [
     "Write",
     "content_of",
     "iter_buffers",
+    "read_bits",
     "write_pieces",
 ]
 
@@ -48,6 +49,14 @@ _LARGE = 4 << 20
 Write = Callable[[memoryview], object]
 Buffers = Iterator[tuple[int, npt.NDArray[np.uint8]]]
 """Where each piece of a tensor starts, and a buffer for it."""
+
+
+class HasBits(Protocol):
+    """A tensor that has its own way to give unsigned integers of its bits."""
+
+    def read_bits(self) -> npt.NDArray[Any]:
+        """Read them."""
+        ...
 
 
 class Content(Protocol):
@@ -220,7 +229,52 @@ def content_of(tensor: TensorLike) -> Content:
     # To ask for the protocol itself costs fifty times as much.
     elif hasattr(tensor, "content"):
         return cast("Streamed", tensor).content()
+    if _has_own_bits(tensor) and not has_numpy_type(tensor.data_type):
+        return content_of_array(read_bits(tensor), tensor.data_type)
     return content_of_array(tensor.read(), tensor.data_type)
+
+
+def _has_own_bits(tensor: TensorLike) -> bool:
+    """Tell whether its bits can be read where numpy lacks its kind, though not streamed."""
+    if isinstance(tensor, Tensor):
+        return isinstance(tensor.payload, SlicedPayload)
+    return hasattr(tensor, "read_bits")
+
+
+def read_bits(tensor: TensorLike) -> npt.NDArray[Any]:
+    """Read a tensor of a kind that numpy lacks as unsigned integers of the same bits.
+
+    Raises:
+        UnsupportedError: Its own values are needed for that, which numpy cannot hold.
+        CheckpointError: It cannot be read.
+    """
+    if hasattr(tensor, "read_bits"):
+        return cast("HasBits", tensor).read_bits()
+    if isinstance(tensor, Tensor) and isinstance(tensor.payload, SlicedPayload):
+        return _bits_of_slices(tensor, tensor.payload)
+    content = content_of(tensor)
+    raw = allocate((content.size,), np.dtype(np.uint8))
+    done = 0
+
+    def write(piece: memoryview) -> None:
+        nonlocal done
+        raw[done : done + len(piece)] = piece
+        done += len(piece)
+
+    content.write_to(write)
+    little = raw.view(f"<u{item_size(tensor.data_type)}")
+    return shaped(little.astype(little.dtype.newbyteorder("="), copy=False), tensor.shape)
+
+
+def _bits_of_slices(tensor: Tensor, payload: SlicedPayload) -> npt.NDArray[Any]:
+    parts = payload.parts()
+    out = allocate(tensor.shape, np.dtype(f"u{item_size(tensor.data_type)}"))
+    for place, part in parts:
+        region = place.resolve(tensor.shape)
+        shape = tuple(map(len, region))
+        one = Tensor(f"{tensor.name} {place}", shape, tensor.data_type, part, tensor.options)
+        out[tuple(slice(each.start, each.stop) for each in region)] = read_bits(one)
+    return out
 
 
 def content_of_array(array: npt.NDArray[Any], data_type: int) -> Content:

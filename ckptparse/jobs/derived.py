@@ -11,8 +11,23 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.backend.small import Sized, read_small
-from ckptparse.bundle.content import Content, Write, content_of, content_of_array, write_pieces
-from ckptparse.dtypes import DataType, describe_data_type, element_name, item_size, numpy_dtype
+from ckptparse.bundle.content import (
+    Content,
+    Write,
+    content_of,
+    content_of_array,
+    read_bits,
+    write_pieces,
+)
+from ckptparse.dtypes import (
+    DataType,
+    describe_data_type,
+    element_name,
+    has_numpy_type,
+    item_size,
+    numpy_dtype,
+    widen_bfloat16,
+)
 from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.tensor_like import TensorLike, WrappedTensor
@@ -160,9 +175,9 @@ class DerivedTensor:
         with located(tensor=self._tensor.name):
             array = self.values()
             if not self.is_converted:
-                return np.ascontiguousarray(array).reshape(self.shape)
+                return np.ascontiguousarray(array).reshape(self.shape).view(self.dtype)
             out = np.empty(array.size, self.dtype)
-            for start, part in _convert(array, self.data_type):
+            for start, part in _convert(array, self._source_type, self.data_type):
                 out[start : start + len(part)] = part
             return out.reshape(self.shape)
 
@@ -172,17 +187,21 @@ class DerivedTensor:
             array = self.values()
             if not self.is_converted:
                 return content_of_array(array, self.data_type)
-            return _ConvertedContent(array, self.data_type)
+            return _ConvertedContent(array, self._source_type, self.data_type)
 
     def values(self) -> npt.NDArray[Any]:
         """Return its elements, in the order that they have, and of any shape: a view if possible.
 
-        They are not converted.
+        They are not converted. Of a kind that numpy lacks they are unsigned integers of its bits.
         """
         tensor = self._tensor
         if isinstance(tensor, DerivedTensor) and not tensor.is_converted:
             return self._change(tensor.values())
-        return self._change(tensor.read())
+        if has_numpy_type(tensor.data_type):
+            return self._change(tensor.read())
+        while isinstance(tensor, RenamedTensor):
+            tensor = tensor.original
+        return self._change(read_bits(tensor))
 
     @property
     def is_converted(self) -> bool:
@@ -197,28 +216,41 @@ class DerivedTensor:
 class _ConvertedContent:
     """The bytes of an array, converted piece by piece."""
 
-    def __init__(self, array: npt.NDArray[Any], data_type: int) -> None:
+    def __init__(self, array: npt.NDArray[Any], source_type: int, data_type: int) -> None:
         self._array = array
+        self._source_type = source_type
         self._data_type = data_type
         self.size = array.size * (item_size(data_type) or 0)
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
-        parts = _convert(self._array, self._data_type)
+        parts = _convert(self._array, self._source_type, self._data_type)
         pieces = (piece for _, part in parts for piece in iter_stored(part, self._data_type))
         return write_pieces(pieces, self.size, write)
 
 
-def _convert(array: npt.NDArray[Any], data_type: int) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+def _convert(
+    array: npt.NDArray[Any], source_type: int, data_type: int
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """Iterate over the pieces of an array, converted: where each starts, and its elements.
 
+    Args:
+        array: Its values; of a kind that numpy lacks, their bits.
+        source_type: Which kind they are.
+        data_type: Which they are to be.
+
     Raises:
-        UnsupportedError: A finite value is too large for the kind.
+        UnsupportedError: A finite value is too large for the kind, or a package is lacking for one.
     """
     wanted = numpy_dtype(data_type)
+    is_bits = not has_numpy_type(source_type)
+    if is_bits and source_type != DataType.DT_BFLOAT16:
+        numpy_dtype(source_type)  # It says which package has the kind.
     flat = array.reshape(-1) if array.flags.c_contiguous else array.flat
     for start in range(0, array.size, _PIECE_ELEMENTS):
         piece = flat[start : start + _PIECE_ELEMENTS]
+        if is_bits:
+            piece = widen_bfloat16(piece)
         with np.errstate(over="ignore", invalid="ignore"):
             made = piece.astype(wanted)
             # To ml_dtypes, a signalling NaN is worth a warning here too.

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import DataType, data_type_of, numpy_dtype
+from ckptparse.dtypes import DataType, data_type_of
 from ckptparse.errors import (
     CheckpointError,
     LimitError,
@@ -145,7 +145,7 @@ class Hdf5Source:
             if data_type == DataType.DT_STRING:
                 return strings_of(array)
             own: npt.NDArray[Any] = np.array(array, array.dtype.newbyteorder("="), order="C")
-            return own.view(numpy_dtype(data_type)) if own.dtype.names else own
+            return own
 
         return LoadedTensor(name, shape, data_type, load, nbytes=size)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import DataType, numpy_dtype
+from ckptparse.dtypes import DataType
 from ckptparse.elements import allocate, shaped
 from ckptparse.errors import (
     CheckpointNotFoundError,
@@ -181,19 +181,19 @@ def _tensor_of_member(
 def _load_later(name: str, head: Head, read: Callable[[], bytes]) -> LoadedTensor:
     def load() -> npt.NDArray[Any]:
         array = np.frombuffer(read(), head.dtype)
-        return _plain(shaped(array, head.shape, order="F" if head.columns else "C"), head.kind)
+        return _own(shaped(array, head.shape, order="F" if head.columns else "C"), head.kind)
 
     return LoadedTensor(
         name, head.shape, head.kind, load, nbytes=math.prod(head.shape) * head.dtype.itemsize
     )
 
 
-def _plain(array: npt.NDArray[Any], kind: DataType) -> npt.NDArray[Any]:
-    """Return an array of our kinds, of memory of its own."""
+def _own(array: npt.NDArray[Any], kind: DataType) -> npt.NDArray[Any]:
+    """Return an array of memory of its own, in native byte order; strings as we have them."""
     if kind == DataType.DT_STRING:
         return strings_of(array)
     own: npt.NDArray[Any] = np.array(array, array.dtype.newbyteorder("="), order="C")
-    return own.view(numpy_dtype(kind)) if own.dtype.names else own
+    return own
 
 
 def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.strings import decode_strings
-from ckptparse.dtypes import DataType, item_size, numpy_dtype
+from ckptparse.dtypes import DataType, item_size, plain_dtype
 from ckptparse.elements import shaped
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError, located
 from ckptparse.files.context import Context
@@ -192,7 +192,7 @@ def _restore(stored: StoredTensor, said: object) -> TensorLike:
         if kind == DataType.DT_STRING:
             texts = decode_strings(flat.tobytes(), count, big_endian=False, crc=None)
             return shaped(texts, shape)
-        return shaped(flat.view(numpy_dtype(kind)), shape)
+        return shaped(flat.view(plain_dtype(kind)), shape)
 
     return LoadedTensor(stored.name, shape, kind, load, nbytes=stored.nbytes)
 

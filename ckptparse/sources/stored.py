@@ -279,6 +279,7 @@ class LoadedTensor:
         *,
         nbytes: int | None = None,
     ) -> None:
+        """Set it up; `load` may give elements of one field, as `plain_dtype` has them."""
         self.name = name
         self.shape = shape
         self.data_type = data_type
@@ -295,7 +296,14 @@ class LoadedTensor:
     def read(self) -> npt.NDArray[Any]:
         """Read the whole."""
         with located(tensor=self.name):
-            return self._load()
+            array = self._load()
+            return array.view(self.dtype) if array.dtype.names else array
+
+    def read_bits(self) -> npt.NDArray[Any]:
+        """Read the whole as unsigned integers of the same bits, of a kind that numpy lacks."""
+        with located(tensor=self.name):
+            array = self._load()
+            return array.view(f"u{array.dtype.itemsize}")
 
     @classmethod
     def read_together(cls, batch: Sequence[Sized]) -> list[npt.NDArray[Any] | None]:
