@@ -46,6 +46,7 @@ def run() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # What the terminal's encoding lacks is shown by its number.
             stream.reconfigure(errors="backslashreplace")
+    sys.argv[1:] = map(_local, sys.argv[1:])
     words = sys.argv[1 : sys.argv.index("--") if "--" in sys.argv else None]
     named = next((word for word in words if not word.startswith("-")), None)
     if "--json" not in words:
@@ -56,6 +57,19 @@ def run() -> None:
         refuse_usage(error.format_message(), named if named in COMMANDS else None)
         code = NOT_RUN
     raise SystemExit(code)
+
+
+def _local(word: str) -> str:
+    """Return the path that a word means as a URL of this machine; any other word as it is."""
+    option, mark, value = word.partition("=") if word.startswith("--") else ("", "", word)
+    if not value.lower().startswith("file://"):
+        return word
+    from ckptparse.files.placing import local_path
+
+    try:
+        return option + mark + local_path(value)
+    except ckptparse.CheckpointError:
+        return word  # The command that it is for says what is wrong.
 
 
 class _Program(click.Group):

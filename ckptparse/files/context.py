@@ -245,7 +245,13 @@ def find_target(path: Any, store: Store) -> tuple[str, Storage | None]:
         if found is not None and found[0] != FILE_OBJECT:
             return found
     text = os.fsdecode(path)
-    return text, None if store is None else find_storage(text, store)[1]
+    if store is not None:
+        return text, find_storage(text, store)[1]
+    if "://" in text:
+        from ckptparse.files.file_urls import local_path
+
+        text = local_path(text)
+    return text, None
 
 
 def _find_obstore(store: Any) -> Storage:
@@ -275,13 +281,18 @@ def _find_value(path: Any) -> tuple[str, Storage] | None:
 def open_url(url: str) -> tuple[str, Storage]:
     """Return the path and the storage of a URL.
 
-    Buckets and web servers are read by `obstore`, if it is installed. All others, and chains such
-    as `zip://…::s3://…`, are read by `fsspec` and its plugins.
+    A file of this machine has its path. Buckets and web servers are read by `obstore`, if it is
+    installed. All others, and chains such as `zip://…::s3://…`, are read by `fsspec` and its
+    plugins.
 
     Raises:
         UnsupportedError: Neither is installed, or no plugin knows the scheme.
     """
     scheme = url.partition("://")[0].lower()
+    if scheme == "file" and "::" not in url:
+        from ckptparse.files.file_urls import local_path
+
+        return local_path(url), LOCAL
     if scheme in _BUCKETS and "::" not in url and find_spec("obstore") is not None:
         from ckptparse.files.remote import open_url as open_by_obstore
 

@@ -27,6 +27,7 @@ from typing import BinaryIO
 from ckptparse.errors import (
     UnsupportedError,
 )
+from ckptparse.files.file_urls import local_path
 from ckptparse.files.local import LOCAL
 from ckptparse.files.sending import SentDirectory, SentFiles, as_writable
 from ckptparse.files.storage import Storage, WritableStorage
@@ -53,6 +54,7 @@ __all__ = [
     "Suffixes",
     "check_absent",
     "check_elsewhere",
+    "local_path",
     "place_directory",
     "place_file",
     "place_files",
@@ -157,7 +159,7 @@ def place_directory(
 def check_absent(path: str | os.PathLike[str], storage: Storage | None = None) -> None:
     """Raise `OutputExistsError` if something lies at a path, a link that leads nowhere included."""
     name, elsewhere = _find_elsewhere(path, storage)
-    if os.path.lexists(path) if elsewhere is None else elsewhere.stat(name) is not None:
+    if os.path.lexists(name) if elsewhere is None else elsewhere.stat(name) is not None:
         raise already_there(os.fsdecode(path))
 
 
@@ -166,6 +168,8 @@ def _find_elsewhere(
 ) -> tuple[str, WritableStorage | None]:
     """Return the path and the storage that is not this machine's; None if it is."""
     name = os.fsdecode(path)
+    if storage is None:
+        name = local_path(name)
     if storage is None and "://" in name:
         from ckptparse.files.context import open_url
 
@@ -237,7 +241,7 @@ class OutputFiles:
             self._sent[name] = inside, files
             return files.open(inside)
         with explained(self):
-            place = self._new_place(name)
+            place = self._new_place(inside)
             written = None if self._suffixes is None else place + self._suffixes.written
             temporary, stream = create_file(os.path.dirname(place), mode_of(place), written)
         self._outputs[name] = _Output(name, place, temporary, stream)
@@ -257,7 +261,7 @@ class OutputFiles:
             files.rename(inside, renamed_inside)
             self._sent[name] = renamed_inside, files
             return
-        place = self._new_place(name)
+        place = self._new_place(local_path(name))
         if os.path.dirname(place) != os.path.dirname(self._outputs[old].place):
             raise ValueError(f"Expected a name in the directory of {old!r}, found {name!r}")
         renamed = {name if key == old else key: one for key, one in self._outputs.items()}
@@ -342,7 +346,7 @@ class OutputDirectory:
         may_replace: Callable[[Collection[str]], bool],
     ) -> None:
         self.path: str | None = os.fsdecode(path)
-        self._place = real_place(path)
+        self._place = real_place(local_path(self.path))
         self._overwrite = overwrite
         self._may_replace = may_replace
         self._temporary = temporary_name(os.path.dirname(self._place))
@@ -421,9 +425,10 @@ def check_elsewhere(path: str | os.PathLike[str], inputs: Collection[str]) -> No
     Raises:
         UnsupportedError: It would.
     """
-    if "://" in os.fsdecode(path):
+    name = local_path(os.fsdecode(path))
+    if "://" in name:
         return  # It lies elsewhere, and what is below an input on this machine does not.
-    place = real_place(path)
+    place = real_place(name)
     homes = {os.path.dirname(os.path.realpath(one)) for one in inputs if os.path.isfile(one)}
     for home in homes:
         if _is_below(place, home):

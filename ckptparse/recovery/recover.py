@@ -49,6 +49,7 @@ from ckptparse.examination.summary import make_report, sort_problems
 from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin, check_several
+from ckptparse.files.file_urls import local_path
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.lenient import refuse_graph
@@ -164,7 +165,7 @@ def recover(
     )
     noted = NotedStorage(aside.storage)
     context = replace(aside, storage=noted)
-    named = Evidence((os.fsdecode(one) for one in evidence), context)
+    named = Evidence((local_path(os.fsdecode(one)) for one in evidence), context)
     known: Mapfile | None = None
     maps: tuple[HashedFile, ...] = ()
     if mapfile is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from ckptparse.errors import CheckpointError, LimitError, MalformedError, located
 from ckptparse.files.archives.members import ZipMembers
 from ckptparse.files.context import Context
+from ckptparse.files.file_urls import local_path
 from ckptparse.files.storage import Source
 from ckptparse.graph.object_node import escape_name
 from ckptparse.inventory.nearby import open_named
@@ -60,7 +61,7 @@ def read_shapes(
         return []
     if isinstance(shapes, Mapping):
         return _parse(shapes)
-    path = os.fsdecode(shapes)
+    path = local_path(os.fsdecode(shapes))
     with located(path=path), closing(open_named(path, context)) as source:
         head = source.read_at(0, min(_LENGTH + 1, source.size))
         if head.startswith(_HDF5):
