@@ -36,6 +36,8 @@ _ESCAPED = re.compile(r"\\(?:([\\nrt])|x([0-9a-f]{2})|u([0-9a-f]{4})|U([0-9a-f]{
 _UNUSUAL = re.compile(r"[^ -~]")
 """Characters that are looked at one by one: all but the letters, digits and signs of ASCII."""
 _COMMANDS = {
+    "open_graph": "info",
+    "open_saved_model": "info",
     "recover": "recover",
     "verify": "verify",
     "identify": "identify",
@@ -44,6 +46,19 @@ _COMMANDS = {
     "list_variables": "ls",
 }
 """Functions, and the commands that do the same."""
+_OPTIONS = (
+    (re.compile(r"\b\w+='\w+' \((--[a-z-]+ \w+)\)"), r"\1"),
+    (re.compile(r"\blimits=Limits\((\w+)=\.\.\.\)"), r"--limit \1=NUMBER"),
+    (re.compile(r"\boverwrite=True"), "--overwrite"),
+    (re.compile(r"\bstore_bits=True"), "--store-bits"),
+    (re.compile(r"\b(format|dtype)='(\w+)'"), r"--\1 \2"),
+    (re.compile(r"\bexclude=\.\.\."), "--exclude PATTERN"),
+    (re.compile(r"\brename=(?:\{\.\.\.\}|\[\(.*?\), \.\.\.\])"), "--rename PATTERN=REPLACEMENT"),
+    (re.compile(r"`tensor\.read\(fill=0\)`"), "--fill 0"),
+    (re.compile(r"Pass mmap=True, or read"), "Read"),
+    (re.compile(r", or pass mmap=True"), ""),
+)
+"""Arguments, and the options that do the same; of what no option does, nothing is said."""
 _CALL = re.compile(rf"`?\bckptparse\.({'|'.join(_COMMANDS)})\b(?:\([^)]*\))?`?")
 _LETTERS = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
@@ -142,7 +157,12 @@ def chance_text(chance: float) -> str:
 
 
 def as_commands(text: str) -> str:
-    """Turn the names of functions into those of commands: `ckptparse.recover(path)`."""
+    """Turn the names of functions into those of commands: `ckptparse.recover(path)`.
+
+    Arguments become options: `overwrite=True`.
+    """
+    for argument, option in _OPTIONS:
+        text = argument.sub(option, text)
     return _CALL.sub(lambda found: f"`ckptparse {_COMMANDS[found[1]]}`", text)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ckptparse
-from ckptparse.text import cell_width, clean, count, escape, shape_text, size_text, unescape
+from ckptparse.text import (
+    as_commands,
+    cell_width,
+    clean,
+    count,
+    escape,
+    shape_text,
+    size_text,
+    unescape,
+)
 
 PACKAGE = Path(ckptparse.__file__).parent
 
@@ -117,3 +128,30 @@ def test_the_widening_of_bfloat16_keeps_every_bit() -> None:
     wide = ckptparse.plain_values(every).view(np.uint32)
     quiet = 1 << 22  # A processor may set this bit of a signalling NaN.
     assert ((wide | quiet) == (np.arange(1 << 16, dtype=np.uint32) << 16 | quiet)).all()
+
+
+def hints() -> list[str]:
+    """Return every hint in the library's code, with `...` for what is worked out."""
+    found = []
+    for path in PACKAGE.rglob("*.py"):
+        if "cli" in path.parts or "tf" in path.parts:
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.keyword) and node.arg in ("hint", "ways"):
+                parts = [one for one in ast.walk(node.value) if isinstance(one, ast.Constant)]
+                found.append("...".join(str(one.value) for one in parts))
+    return found
+
+
+def test_no_hint_of_the_command_line_names_an_argument_of_python() -> None:
+    assert len(hints()) > 100
+    arguments = re.compile(r"\b[a-z_]+=(?:True|False|None|'|\[|\{|Limits)")
+    named = {hint for hint in hints() if arguments.search(hint)}
+    assert len(named) >= 5
+    assert {hint for hint in named if arguments.search(as_commands(hint))} == set()
+
+
+def test_functions_and_arguments_become_commands_and_options() -> None:
+    assert as_commands("`ckptparse.open_graph(path)` reads it") == "`ckptparse info` reads it"
+    given = "pass limits=Limits(tensor_bytes=...), format='v2' and overwrite=True"
+    assert as_commands(given) == "pass --limit tensor_bytes=NUMBER, --format v2 and --overwrite"

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _STANDARD_OUTPUT = ("-", "-.index")
 """What others take for standard output: here it would be a file of that name."""
-__all__ = ["check_outputs", "write_npy"]
+_OTHER_FORMATS = (".npz", ".npy", ".safetensors", ".h5", ".hdf5", ".pt", ".pth", ".keras", ".pb")
+"""Endings of files that are no checkpoints, though a prefix might end so."""
+__all__ = ["check_outputs", "check_prefix", "write_npy"]
 
 
 def check_outputs(outputs: Sequence[str], inputs: Collection[str], *, overwrite: bool) -> None:
@@ -32,6 +34,26 @@ def check_outputs(outputs: Sequence[str], inputs: Collection[str], *, overwrite:
         raise UsageError("Two outputs have the same name", "give each a name of its own")
     for output in outputs:
         _check_output(output, inputs, overwrite=overwrite)
+
+
+def check_prefix(output: str, inputs: Collection[str], *, overwrite: bool) -> None:
+    """Refuse an output that is to be a checkpoint, and has the name of another file.
+
+    Raises:
+        UsageError: It has, or it may not be written; see `check_outputs`.
+    """
+    ending = next((one for one in _OTHER_FORMATS if output.endswith(one)), None)
+    if ending is not None:
+        raise UsageError(
+            f"Expected the prefix of a checkpoint to write, found the name of a {ending} file",
+            "give a name such as model.ckpt; `ckptparse convert` makes other files of it",
+        )
+    if output.endswith(".index"):
+        raise UsageError(
+            "Expected the prefix of a checkpoint to write, found the name of an index",
+            f"give the prefix: '{output.removesuffix('.index')}'",
+        )
+    check_outputs([f"{output}.index"], inputs, overwrite=overwrite)
 
 
 def _check_output(output: str, inputs: Collection[str], *, overwrite: bool) -> None:

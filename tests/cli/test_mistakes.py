@@ -224,8 +224,8 @@ def test_what_a_recovery_left_out_is_counted_and_useless_options_are_told(call: 
         "ckptparse: warning: --fill does nothing without --offer plausible",
         "ckptparse: warning: --keep-suspect does nothing without --offer plausible",
         (
-            "wrote 4 of 5 tensors: 3 verified, 1 derived, 1 unverified; in out/m.ckpt; "
-            "1 that is not proved is left out (--offer plausible)"
+            "wrote 4 of 5 tensors: 3 verified, 1 derived, 1 unverified; in out/m.ckpt, "
+            "a V2 checkpoint; 1 that is not proved is left out (--offer plausible)"
         ),
     ]
     assert "warning" not in call("ckptparse recover run/model -o out/npy --fill 0").err
@@ -279,3 +279,48 @@ def test_an_archive_in_an_archive_is_told(call: Call) -> None:
         archive.write("inner.zip")
     done = call("ckptparse ls outer.zip")
     assert done.code == 2 and "an archive inside of an archive is not looked into" in done.err
+
+
+# Names of what is written, and where it lies.
+
+
+@pytest.mark.parametrize("command", ["average run run -o out/{}", "write run out/{}"])
+@pytest.mark.parametrize("name", ["mean.npz", "mean.safetensors", "mean.index"])
+def test_a_checkpoint_is_not_written_under_the_name_of_another_file(
+    command: str, name: str, call: Call
+) -> None:
+    done = call(f"ckptparse {command.format(name)}")
+    assert done.code == 2 and "Expected the prefix of a checkpoint" in done.err
+    assert not list(Path("out").iterdir())
+
+
+def test_what_a_name_without_an_ending_became_is_told(call: Call) -> None:
+    done = call("ckptparse convert run out/m")
+    assert done.err.endswith("; in out/m, a V2 checkpoint of 2 files\n")
+    done = call("ckptparse convert run out/npy/")
+    assert done.err.endswith("; in out/npy, a directory of .npy files\n")
+    done = call("ckptparse recover run/model -o out/r")
+    assert done.err.endswith("; in out/r, a directory of .npy files\n")
+
+
+def test_urls_of_this_machine_are_paths(run: Callable[..., Any]) -> None:
+    home = Path.cwd().as_uri()
+    assert run(f"ckptparse ls {home}/run").code == 0
+    done = run(f"ckptparse recover {home}/run/model --output={home}/out/r.npz")
+    assert done.code == 0 and Path("out/r.npz").exists()
+    done = run(f"ckptparse convert {home}/run {home}/run/c.npz")
+    assert done.code == 2 and "in the input's directory" in done.err
+    done = run("ckptparse ls file://run")
+    assert done.code == 2 and "three slashes" in done.err
+
+
+# Hints.
+
+
+def test_a_hint_names_options_and_no_arguments_of_python(call: Call) -> None:
+    done = call("ckptparse ls run --limit entries=1")
+    assert "--limit entries=NUMBER" in done.err
+    assert "--format v2" in call("ckptparse convert run out/m.pt").err
+    ckptparse.write("out/s/../names", {"w": np.array([1], "f4"), "q": np.array([b"a"], object)})
+    done = call("ckptparse convert out/names run/../n.safetensors --naming checkpoint")
+    assert "--store-bits" in done.err and "=True" not in done.err

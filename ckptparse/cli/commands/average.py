@@ -17,7 +17,7 @@ from ckptparse.cli.parameters import DryRunOption, OverwriteOption, ShardSizeOpt
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.sizes import parse_size
-from ckptparse.cli.writing import check_outputs
+from ckptparse.cli.writing import check_prefix
 from ckptparse.text import count, escape
 
 __all__ = ["average"]
@@ -56,7 +56,7 @@ def average(
     """
     shares = _weights(weights, len(paths))
     if not dry_run:
-        check_outputs([f"{output}.index"], paths, overwrite=overwrite)
+        check_prefix(output, paths, overwrite=overwrite)
     with working(f"averaging {count(len(paths), 'checkpoint')}", quiet=run.quiet) as advance:
         written = ckptparse.average(
             paths,

@@ -245,9 +245,18 @@ class Converted:
         if self.conversion.dry_run:
             out.summary(f"{said}; nothing was written")
         else:
-            files = self.conversion.files
-            more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
-            out.summary(f"{said}; in {escape(files[0])}{more}")
+            out.summary(f"{said}; in {_describe_target(self.conversion)}")
+
+
+def _describe_target(conversion: ckptparse.Conversion) -> str:
+    """Say where the tensors are now, and what that is if the name does not say it."""
+    target, files = escape(conversion.target.rstrip("/")), conversion.files
+    if conversion.format == "v2":
+        return f"{target}, a V2 checkpoint of {count(len(files), 'file')}"
+    if conversion.format == "npy":
+        return f"{target}, a directory of .npy files"
+    more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
+    return f"{escape(files[0])}{more}"
 
 
 def _fields(row: ckptparse.ConversionRow) -> list[str]:

@@ -18,7 +18,7 @@ from ckptparse.cli.parameters import (
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
 from ckptparse.cli.sizes import parse_size
-from ckptparse.cli.writing import check_outputs
+from ckptparse.cli.writing import check_prefix
 from ckptparse.text import count, escape, size_text
 
 __all__ = ["write"]
@@ -51,7 +51,7 @@ def write(
     ckptparse write --objects --update-state training/model.ckpt-10 model-1
     """
     if not dry_run:
-        check_outputs([f"{output}.index"], [path], overwrite=overwrite)
+        check_prefix(output, [path], overwrite=overwrite)
     with working(f"writing {escape(output)}", quiet=run.quiet) as advance:
         done = ckptparse.convert(
             path,
