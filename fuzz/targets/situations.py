@@ -7,6 +7,8 @@ steps of more damage, five bytes each (`fuzz.damaging`). What is promised is wha
 from __future__ import annotations
 
 import base64
+import binascii
+import gzip
 import io
 import json
 import random
@@ -136,9 +138,11 @@ def stripes(number: int) -> Made:
 
 
 def converted(number: int) -> Made:
-    """Take the data file for text, or send it as text: in lines of any length."""
+    """Take the data file for text, or send it as text: in lines of any length; or pack it."""
     rng = np.random.default_rng(number % 3)
     arrays = {name: _weights(rng, 9_000) for name in "abc"}
+    if number & 32:
+        arrays["b"] *= np.float32(0)
     files = _of(arrays)
     raw = files[_DATA]
     text = base64.b64encode(raw)
@@ -151,9 +155,35 @@ def converted(number: int) -> Made:
         lambda: base64.encodebytes(raw)[:-70] + b"!",
         lambda: b"".join(_cp1252()[byte].encode() for byte in raw),
         lambda: raw.decode("latin-1").encode()[: -1 - number % 9] + b"\xff",
+        lambda: raw.replace(b"\n", b"\r\n"),
+        lambda: binascii.hexlify(raw, b"\n", 7 + number),
+        lambda: _dump(raw, "{:08x}: ", 2, "  ", 16),
+        lambda: _dump(raw, "{:08x}  ", 1, "  |", 16) + b"%08x\n" % len(raw),
+        lambda: _dump(raw, "{:06x} ", 1, " >", 8 + number % 9).replace(b"\n", b"\r\n"),
+        lambda: binascii.b2a_qp(raw, istext=False),
+        lambda: zipped([("d/", b""), (_DATA, raw), ("x", raw[:99])]),
+        lambda: zipped([(_DATA, raw)], zipfile.ZIP_DEFLATED),
+        lambda: gzip.compress(base64.encodebytes(raw)),
+        lambda: _dump(gzip.compress(raw), "{:08x}: ", 2, "  ", 16),
     )
     files[_DATA] = ways[number % len(ways)]()
     return files, {}, [arrays]
+
+
+def _dump(raw: bytes, offset: str, group: int, letters: str, width: int) -> bytes:
+    """Print bytes in hex, as `xxd` and `hexdump` do; a `*` stands for rows as the one before."""
+    lines, before, is_told = [], b"", False
+    for at in range(0, len(raw), width):
+        row = raw[at : at + width]
+        if row == before and "|" in letters and at + width < len(raw):
+            lines += [] if is_told else ["*"]
+            is_told = True
+            continue
+        before, is_told = row, False
+        digits = row.hex(" ", group) if group == 1 else row.hex(" ", -group)
+        shown = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in row)
+        lines.append(offset.format(at) + digits + letters + shown)
+    return "".join(line + "\n" for line in lines).encode()
 
 
 @cache
@@ -512,6 +542,9 @@ def situation_seeds() -> Iterator[bytes]:
     for which in range(len(SITUATIONS)):
         for number in (0, 1, 2, 3, 4, 5, 6, 7, 9, 11, 14, 33, 66, 100):
             yield bytes([which, number])
+    for number in range(32, 60):
+        yield bytes([SITUATIONS.index(converted), number])
+    for which in range(len(SITUATIONS)):
         steps = bytes([rng.randrange(KINDS), rng.randrange(4), *rng.randbytes(3)])
         yield bytes([which, rng.randrange(256)]) + steps
 
