@@ -27,6 +27,8 @@ import pytest
 import ckptparse
 from ckptparse.backend.places import Places
 from ckptparse.files.local import LocalSource
+from ckptparse.files.memory import MemoryStorage
+from ckptparse.proto.wire import for_threads
 from ckptparse.tensor import Tensor
 
 pytestmark = pytest.mark.proto
@@ -343,3 +345,29 @@ def test_a_file_that_is_closed_while_it_is_read_is_not_mistaken_for_another(
     assert found == b"one"
     with pytest.raises(ckptparse.ClosedError):
         one.read_at(0, 3)
+
+
+def test_bytes_in_memory_are_read_by_several_threads() -> None:
+    """CPython does not guard how a view counts its slices, so threads must not share one."""
+    data = bytes(range(256))
+    source = MemoryStorage({"x": memoryview(data)}).open("x")
+    whole = for_threads(data)
+    errors: list[Exception] = []
+
+    def read(start: int) -> None:
+        buffer = bytearray(8)
+        try:
+            for at in range(start, start + 20_000):
+                place = at % 248
+                source.read_into(place, memoryview(buffer))
+                found = (source.read_at(place, 8), bytes(buffer), bytes(whole[place : place + 8]))
+                assert found == (data[place : place + 8],) * 3
+        except Exception as error:  # noqa: BLE001 - told below
+            errors.append(error)
+
+    threads = [threading.Thread(target=read, args=(start,)) for start in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not errors

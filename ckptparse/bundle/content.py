@@ -99,9 +99,10 @@ class ArrayContent:
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
-        runs = iter_stored(self._array, self._data_type)
+        # Pieces of an array: without the interpreter's lock, threads must not share a view.
+        runs = (np.frombuffer(run, np.uint8) for run in iter_stored(self._array, self._data_type))
         pieces = (
-            run[start : start + PIECE_SIZE]
+            run[start : start + PIECE_SIZE].data
             for run in runs
             for start in range(0, len(run), PIECE_SIZE)
         )

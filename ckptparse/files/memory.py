@@ -8,6 +8,8 @@ import threading
 from collections.abc import Mapping, MutableMapping
 from typing import BinaryIO, cast
 
+import numpy as np
+
 from ckptparse.errors import (
     CheckpointNotFoundError,
     ClosedError,
@@ -40,18 +42,19 @@ class MemorySource:
 
     def __init__(self, path: str, data: Buffer) -> None:
         self.path = path
-        self._data = memoryview(data).cast("B")
+        # An array: without the interpreter's lock, threads must not share a view.
+        self._data = np.frombuffer(memoryview(data).cast("B"), np.uint8)
         self.size = len(self._data)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return a copy of exactly `size` bytes at `offset`."""
         check_range(self, offset, size)
-        return bytes(self._data[offset : offset + size])
+        return self._data[offset : offset + size].tobytes()
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         """Fill a buffer with the bytes at `offset`."""
         check_range(self, offset, len(buffer))
-        buffer[:] = self._data[offset : offset + len(buffer)]
+        buffer[:] = self._data[offset : offset + len(buffer)].data
 
     def map(self) -> mmap.mmap | None:
         """Return None: there is no file to map."""

@@ -17,7 +17,7 @@ from ckptparse.proto.meta_graph_pb2 import CollectionDef, MetaGraphDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.saver_pb2 import SaverDef
 from ckptparse.proto.variable_pb2 import VariableDef
-from ckptparse.proto.wire import BYTES, Buffer, iter_fields
+from ckptparse.proto.wire import BYTES, Buffer, for_threads, iter_fields
 
 __all__ = ["AnyMessage", "MetaParts", "decode_meta_graph"]
 
@@ -108,7 +108,7 @@ def decode_meta_graph(data: Buffer, *, limits: Limits, path: str | None) -> Meta
 
 def _split(data: Buffer, limits: Limits) -> dict[int, list[Buffer]]:
     """Split a meta graph into its fields, by their numbers."""
-    view = memoryview(data)
+    view = for_threads(data)
     parts: dict[int, list[Buffer]] = {_INFO: [], _GRAPH: [], _SAVER: [], _COLLECTION: []}
     for count, (number, wire, start, end) in enumerate(iter_fields(data), 1):
         if count > limits.nodes:
@@ -120,7 +120,7 @@ def _split(data: Buffer, limits: Limits) -> dict[int, list[Buffer]]:
 
 def _split_entry(entry: Buffer, size: int, limits: Limits) -> tuple[str, Buffer]:
     """Return the name of a collection, and its values, of a meta graph of so many bytes."""
-    view = memoryview(entry)
+    view = for_threads(entry)
     parts: dict[int, list[Buffer]] = {_KEY: [], _VALUE: []}
     for count, (number, wire, start, end) in enumerate(iter_fields(entry), 1):
         if count > limits.nodes:

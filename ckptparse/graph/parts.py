@@ -30,7 +30,7 @@ from ckptparse.limits import (
 from ckptparse.proto.op_def_pb2 import OpDef
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.versions_pb2 import VersionDef
-from ckptparse.proto.wire import BYTES, VARINT, Buffer, iter_fields, read_varint
+from ckptparse.proto.wire import BYTES, VARINT, Buffer, for_threads, iter_fields, read_varint
 from ckptparse.tensor import Tensor
 
 __all__ = ["Constants", "GraphFunction", "GraphParts"]
@@ -97,7 +97,7 @@ class GraphParts:
         self._counted = 0
         with located(path=path):
             limits.check("message_bytes", len(data), "The size of a graph")
-            self._scan(memoryview(data).toreadonly())
+            self._scan(for_threads(data))
 
     @cached_property
     def constants(self) -> Constants:
@@ -115,7 +115,7 @@ class GraphParts:
         for function in self.functions.values():
             yield function.nodes
 
-    def _scan(self, data: memoryview) -> None:
+    def _scan(self, data: Buffer) -> None:
         spans: list[tuple[int, int]] = []
         versions: list[Buffer] = []
         self.gradients: dict[str, str] = {}
@@ -139,7 +139,7 @@ class GraphParts:
         self.nodes = self._make_table(data, spans, None)
         self._check_fields(data)
 
-    def _check_fields(self, data: memoryview) -> None:
+    def _check_fields(self, data: Buffer) -> None:
         """Make sure that the nodes, and what is in them, have not more fields than may be walked.
 
         So may the attributes of functions.
@@ -160,7 +160,7 @@ class GraphParts:
             path=self.path,
         )
 
-    def _scan_library(self, data: memoryview, functions: dict[str, GraphFunction]) -> None:
+    def _scan_library(self, data: Buffer, functions: dict[str, GraphFunction]) -> None:
         for number, wire, start, end in self._counting(iter_fields(data)):
             if wire == BYTES and number == _GRADIENT:
                 self.gradients.update([_decode_pair(data[start:end])])
@@ -174,7 +174,7 @@ class GraphParts:
             functions[function.name] = function
             self._count(_FUNCTION_NODES)
 
-    def _make_function(self, data: memoryview) -> GraphFunction:
+    def _make_function(self, data: Buffer) -> GraphFunction:
         signatures: list[Buffer] = []
         spans: list[tuple[int, int]] = []
         outputs: dict[str, str] = {}
@@ -213,7 +213,7 @@ class GraphParts:
         )
 
     def _make_table(
-        self, data: memoryview, spans: list[tuple[int, int]], function: str | None
+        self, data: Buffer, spans: list[tuple[int, int]], function: str | None
     ) -> NodeTable:
         return NodeTable(data, spans, function=function, limits=self.limits, path=self.path)
 

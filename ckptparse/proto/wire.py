@@ -15,6 +15,7 @@ in which it began.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -33,6 +34,7 @@ __all__ = [
     "check_nesting",
     "find_last_content",
     "find_submessage",
+    "for_threads",
     "has_few_fields",
     "iter_fields",
     "read_varint",
@@ -134,13 +136,26 @@ def iter_fields(
         position = stop
 
 
+def for_threads(data: Buffer) -> Buffer:
+    """Return the bytes as something of which several threads may take slices.
+
+    That is a view, whose slices are no copies. Views count their slices, and without the
+    interpreter's lock CPython 3.13 and 3.14 do not guard that count: of two threads that take
+    slices of one view, one may find it released. There it is bytes, whose slices are copies.
+    """
+    is_locked = getattr(sys, "_is_gil_enabled", None)
+    if is_locked is None or is_locked():
+        return memoryview(data).toreadonly()
+    return data if isinstance(data, bytes) else bytes(data)
+
+
 def find_submessage(data: Buffer, *numbers: int) -> Buffer | None:
     """Return the bytes of the message at a path of field numbers; None if it is absent.
 
     If a field occurs more than once, protobuf merges the occurrences, and their bytes joined mean
     the same. A single occurrence is not copied: the result is a view.
     """
-    found: Buffer = memoryview(data)
+    found = for_threads(data)
     for number in numbers:
         pieces = [
             found[first:last]

@@ -20,7 +20,7 @@ from ckptparse.limits import Limits, Objects
 from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
 from ckptparse.proto.saved_model_pb2 import SavedModel as SavedModelProto
-from ckptparse.proto.wire import BYTES, VARINT, Buffer, iter_fields, read_varint
+from ckptparse.proto.wire import BYTES, VARINT, Buffer, for_threads, iter_fields, read_varint
 from ckptparse.saved_model.chunked import read_chunked_message
 
 __all__ = [
@@ -104,7 +104,7 @@ def parse_saved_model(text: bytes, *, limits: Limits, path: str | None = None) -
 
 
 def _split(data: bytes, objects: Objects) -> SerializedModel:
-    view = memoryview(data)
+    view = for_threads(data)
     version, meta_graphs = 0, []
     for number, wire, start, end in iter_fields(view):
         objects.take()
