@@ -18,9 +18,8 @@ What large tensors show is looked at before mending (`doubt`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from itertools import islice
 from typing import Literal
 
@@ -30,7 +29,6 @@ import numpy.typing as npt
 from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case
 from ckptparse.examination.check import Check, fits, is_there
-from ckptparse.examination.neighbours import is_anothers
 from ckptparse.examination.outcome import Outcome, Span
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import (
@@ -46,7 +44,14 @@ from ckptparse.examination.readers import PAGE, DataFile
 from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.survey import identity_of
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.claims import Way, may_differ_by_little, rests_on_checksum, way_of
+from ckptparse.recovery.borrowing import Borrowing, Remains
+from ckptparse.recovery.claims import (
+    Way,
+    is_varied,
+    may_differ_by_little,
+    rests_on_checksum,
+    way_of,
+)
 from ckptparse.recovery.doubt import OtherFiles, is_like_weights, shows_itself
 from ckptparse.recovery.evidence.containers import is_archive
 from ckptparse.recovery.evidence.texts import HEAD
@@ -56,7 +61,7 @@ from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.sound import RowMended
 from ckptparse.recovery.statistics import SECTOR
 
-__all__ = ["belongs", "find_ways"]
+__all__ = ["Belonging", "find_ways", "judge_belonging"]
 
 _MOST_WAYS = 8
 """Ways of reading a file in which a value is compared with what is stored."""
@@ -68,35 +73,95 @@ _SAMPLE = 1 << 20
 """First bytes of a data file by which it is told whether it holds anything."""
 
 
-def belongs(case: Case, mended: RowMapping[MendedTensor]) -> bool:
-    """Tell whether what rests on checksums is promised.
+@dataclass(frozen=True, slots=True)
+class Belonging:
+    """What is promised of a checkpoint whose index may be of another save.
+
+    Attributes:
+        values: Whether what rests on checksums is.
+        borrowed: Whether bytes of files are that are not its own.
+        shown: Whether something of its own is as the index says.
+    """
+
+    values: bool
+    borrowed: bool
+    shown: bool
+
+    def __bool__(self) -> bool:
+        return self.values and self.borrowed
+
+
+def judge_belonging(
+    case: Case, mended: RowMapping[MendedTensor], borrowing: Borrowing
+) -> Belonging:
+    """Tell what is promised.
 
     Args:
         case: The checkpoint.
         mended: Its tensors, mended.
+        borrowing: Tells which bytes are its own.
     """
-    failing = list(_iter_failing(case, mended))
+    failing = _find_failing(mended, borrowing)
+    borrowed = _may_borrow(case, mended, failing, borrowing)
+    values = borrowed and _are_values_own(case, mended, failing)
+    return Belonging(values, borrowed, borrowed or _is_shown(case, failing))
+
+
+def _may_borrow(
+    case: Case,
+    mended: RowMapping[MendedTensor],
+    failing: Sequence[_Failing],
+    borrowing: Borrowing,
+) -> bool:
+    """Tell whether bytes of other files are promised."""
+    if not any(one.is_borrowed for one in failing):
+        return True
+    shown = _is_shown(case, failing)
+    others = OtherFiles(case)
+    against = any(
+        one.remains is Remains.OTHER and not others.lie_over(one.payload.file) for one in failing
+    ) or bool(_count_contradictions(case, mended, failing))
+    if not against:
+        return shown or not _may_be_shown(case, failing) or not _holds_anything(case)
+    owners = borrowing.owners_of_failing()
+    return shown and bool(owners) and borrowing.is_right_against(owners)
+
+
+def _are_values_own(
+    case: Case, mended: RowMapping[MendedTensor], failing: Sequence[_Failing]
+) -> bool:
+    """Tell whether what rests on checksums is promised."""
     if not any(one.is_claim for one in failing):
         return True
     if _may_be_shown(case, failing) and not _is_shown(case, failing) and _holds_anything(case):
         return False
+    against = _count_contradictions(case, mended, failing)
+    return not against or (against == 1 and len(failing) + _count_left(case, mended) == 1)
+
+
+def _count_contradictions(
+    case: Case, mended: RowMapping[MendedTensor], failing: Sequence[_Failing]
+) -> int:
+    """Count the tensors whose bytes lie where nothing is damaged, and differ: none, one, or two."""
     by_file: dict[DataFile, list[_Failing]] = defaultdict(list)
     for one in failing:
         by_file[one.payload.file].append(one)
     against, others = 0, OtherFiles(case)
+    taken = {one.there[0] for one in failing if one.there is not None and one.tells}
     for file, parts in by_file.items():
-        if case.files.size(file) is None or others.lie_over(file):
+        mine = {one.there[0] for one in parts if one.there is not None}
+        if case.files.size(file) is None or others.lie_over(file) or file in taken - mine:
             # It holds nothing of its own.
             continue
         against += _Layout(case, file, parts, mended).count_contradictions()
         if against > 1:
-            return False
-    return not against or len(failing) + _count_left(case, mended) == 1
+            break
+    return against
 
 
-def find_ways(case: Case, mended: RowMapping[MendedTensor]) -> frozenset[Way]:
+def find_ways(mended: RowMapping[MendedTensor], borrowing: Borrowing) -> frozenset[Way]:
     """Return how files are read, and how far from their places, so that parts are whole."""
-    return frozenset(_find_ways(list(_iter_failing(case, mended))))
+    return frozenset(_find_ways(_find_failing(mended, borrowing)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +178,12 @@ class _Failing:
     """Where it is whole; None if it is not."""
     is_own: bool
     """Whether its bytes are a data file's of the checkpoint, but for a few that weights lost."""
+    remains: Remains
+    """What the checkpoint's own bytes say of bytes that are other files'."""
+    is_borrowed: bool
+    """Whether its bytes are those of other files, and its own do not show that they are these."""
+    tells: bool
+    """Whether its bytes are such as hardly lie anywhere else."""
 
     @property
     def shows_damage(self) -> bool:
@@ -121,26 +192,58 @@ class _Failing:
         return bool(seen) or not may_differ_by_little(self.payload)
 
 
-def _iter_failing(case: Case, mended: RowMapping[MendedTensor]) -> Iterator[_Failing]:
-    prefix, context = case.survey.prefix, case.context
-    mine = {file.path for file in case.payload_files()}
+def _find_failing(mended: RowMapping[MendedTensor], borrowing: Borrowing) -> list[_Failing]:
+    """Return all parts that fail, and what the checkpoint's own bytes say of them."""
+    found = list(_iter_failing(mended, borrowing, {}))
+    if not any(one.is_borrowed for one in found):
+        return found
+    by_file: dict[DataFile, list[_Failing]] = defaultdict(list)
+    for one in found:
+        by_file[one.payload.file].append(one)
+    ways = {file: list(_find_ways(parts)) for file, parts in by_file.items()}
+    for file, known in list(ways.items()):
+        for there, delta in known:
+            if there.path != file.path and not delta:
+                # What belongs there may lie here in turn.
+                ways.setdefault(there, []).append((file, 0))
+    return list(_iter_failing(mended, borrowing, ways)) if any(ways.values()) else found
 
-    @cache
-    def is_own(path: str) -> bool:
-        return path in mine or not is_anothers(path, prefix, context)
 
+def _iter_failing(
+    mended: RowMapping[MendedTensor],
+    borrowing: Borrowing,
+    ways: Mapping[DataFile, Sequence[Way]],
+) -> Iterator[_Failing]:
     for tensor in mended.held.values():
         for one in tensor.parts:
             payload, check, found = one.part.payload, one.part.check, one.mended
             if payload is None or not payload.size or payload.form is Form.RECORD:
                 continue
-            if check.status is not Status.VERIFIED:
-                claim = found.status.proved and rests_on_checksum(found, payload)
-                file = None if found.recipe is None else found.recipe.file
-                own = file is not None and found.status.proved and not claim and is_own(file.path)
-                there = way_of(found, payload)
-                own = own and (there is not None or bool(found.recipe and found.recipe.patches))
-                yield _Failing(payload, check, found.outcome, found.recipe, claim, there, own)
+            if check.status is Status.VERIFIED:
+                continue
+            claim = found.status.proved and rests_on_checksum(found, payload, borrowing.files)
+            mine = ways.get(payload.file, ())
+            remains = borrowing.remains(found, payload, mine)
+            lent = borrowing.is_lent(found, payload)
+            borrowed = borrowing.is_borrowed(found, payload, mine)
+            # What is left of a tensor says nothing of those beside it in the other file.
+            there = None if borrowed or remains is Remains.SAME else way_of(found, payload)
+            # Bytes are own if they lie in a data file, or what is left there is of them.
+            own = found.status.proved and not claim and not borrowed
+            own = own and (there is not None or lent or bool(found.recipe and found.recipe.patches))
+            tells = is_telling(payload) and is_varied(found, borrowing.files)
+            yield _Failing(
+                payload=payload,
+                check=check,
+                outcome=found.outcome,
+                recipe=found.recipe,
+                is_claim=claim,
+                there=there,
+                is_own=own,
+                remains=remains,
+                is_borrowed=borrowed,
+                tells=tells,
+            )
 
 
 def _count_left(case: Case, mended: RowMapping[MendedTensor]) -> int:
@@ -174,7 +277,7 @@ def _is_packed(case: Case, file: DataFile) -> bool:
 
 def _is_shown(case: Case, failing: Sequence[_Failing]) -> bool:
     """Tell whether something in the data files is as the index says, that hardly others have."""
-    if any(one.is_own and is_telling(one.payload) for one in failing):
+    if any(one.is_own and one.tells for one in failing):
         return True
     whole = (
         part.payload
@@ -213,11 +316,7 @@ def _find_ways(failing: Sequence[_Failing]) -> Iterator[Way]:
     for there, parts in found.items():
         size = sum(one.payload.size for one in parts)
         undone = there[0].undo is not None and not there[1]
-        if (
-            undone
-            or any(is_telling(one.payload) for one in parts)
-            or (len(parts) > 1 and size >= LEAST_SAMPLE)
-        ):
+        if undone or any(one.tells for one in parts) or (len(parts) > 1 and size >= LEAST_SAMPLE):
             yield there
 
 
@@ -285,6 +384,8 @@ class _Layout:
         small = may_differ_by_little(one.payload)
         if self._is_damaged(one, before, after) or (one.is_own and not small):
             return False
+        if one.remains is Remains.FILLED:
+            return False
         sides = [side.there for side in (before, after) if side.there is not None]
         places = [one.payload.moved(*side) for side in sides] or [one.payload.moved(*self._usual)]
         # If it is whole there, its value was taken from an equal one.
@@ -294,7 +395,9 @@ class _Layout:
             # Bytes were put in there, or lost.
             return False
         if not small:
-            return is_like_weights(self._files, places[0])
+            # Zeros look like weights, and are what damage leaves.
+            own = self._read(places[0])
+            return 2 * own.count(0) < len(own) and is_like_weights(self._files, places[0])
         return not self._is_filled(places[0], one.payload)
 
     @staticmethod
@@ -362,6 +465,12 @@ class _Layout:
             return []
         if recipe.derived is not None:
             return self._unlike(payload, recipe.derived.payload(stored_dtype(payload)))
+        if one.remains is Remains.SAME and recipe.file is not None:
+            size = min(payload.size, _SAMPLE)
+            value = bytearray(
+                self._files.read(recipe.file, recipe.offset, min(size, recipe.available))
+            )
+            return self._unlike(payload, bytes(value.ljust(size, b"\0")))
         held = recipe.available
         width = item_size(payload.data_type) or 1
         spans = list(one.check.holes)

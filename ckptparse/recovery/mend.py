@@ -33,6 +33,7 @@ from ckptparse.examination.places import Place, is_telling
 from ckptparse.examination.plausibility import looks_reversed
 from ckptparse.examination.readers import PAGE, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
+from ckptparse.recovery.borrowing import Borrowing
 from ckptparse.recovery.claims import Way, rests_on_checksum
 from ckptparse.recovery.copies import Copied, Copies
 from ckptparse.recovery.halves import offer_sides
@@ -89,6 +90,7 @@ class Mender:
         splices: Splices,
         torn: IndexView | None,
         held: int,
+        borrowing: Borrowing,
     ) -> None:
         """Take what finds bytes and values.
 
@@ -103,12 +105,15 @@ class Mender:
             splices: Tells which blocks of the index may be another checkpoint's.
             torn: The index, if it is damaged.
             held: Bytes of all files: how much work is reasonable.
+            borrowing: Tells which bytes are not the checkpoint's own.
         """
         self._files = files
         self._held = held
         self._left = self._left_bytes = 0
         self._allow()
-        self._trusts = True
+        self._trusts = self._borrows = True
+        self._offers_lent = False
+        self._borrowing = borrowing
         self._ways: frozenset[Way] = frozenset()
         self._matcher = matcher
         self._inferrer = inferrer
@@ -125,13 +130,19 @@ class Mender:
         self._left = _EIGHTHS * (attempts + self._held // ATTEMPT_BYTES)
         self._left_bytes = self._held + attempts * ATTEMPT_BYTES
 
-    def distrust(self, ways: frozenset[Way]) -> None:
+    def distrust(
+        self, ways: frozenset[Way], *, values: bool, borrowed: bool, offers_lent: bool
+    ) -> None:
         """From now on prove nothing by a checksum alone: the index may be of another save.
 
         Args:
             ways: How files are read, and how far from their places, so that others are whole.
+            values: Whether no values, found or inferred by their checksums, are proved.
+            borrowed: Whether no bytes of other files are.
+            offers_lent: Whether these are more likely than what lies in their places.
         """
-        self._trusts, self._ways = False, ways
+        self._trusts, self._borrows, self._ways = not values, not borrowed, ways
+        self._offers_lent = offers_lent
         self._allow()
 
     @property
@@ -159,7 +170,7 @@ class Mender:
         if self._torn is None and payload.proved:
             elsewhere = self._matcher.find_elsewhere(payload)
             if elsewhere is not None and (
-                self._trusts or not rests_on_checksum(elsewhere, payload, self._ways)
+                self._trusts or not rests_on_checksum(elsewhere, payload, self._files, self._ways)
             ):
                 return judged(elsewhere, payload, check)
         # Entries that share bytes make a small file cost as much as a large one.
@@ -182,7 +193,9 @@ class Mender:
         for found in self._attempts(name, payload, check, confirmed):
             if not self._is_sound(found, payload):
                 continue
-            if not trusts and rests_on_checksum(found, payload, self._ways):
+            if (not trusts and rests_on_checksum(found, payload, self._files, self._ways)) or (
+                not self._borrows and self._borrowing.is_borrowed(found, payload, self._ways)
+            ):
                 if claim is None or (found.status.proved and not claim.status.proved):
                     claim = found
                 continue
@@ -203,7 +216,8 @@ class Mender:
 
         If it is `sure` that the index is of another save, that one's value is not offered.
         """
-        if own.recipe is None and (own.status is Status.UNVERIFIED or not sure):
+        lent = self._offers_lent and self._borrowing.is_lent(claim, payload)
+        if lent or (own.recipe is None and (own.status is Status.UNVERIFIED or not sure)):
             note = f"{without_chance(claim.outcome)}; {_MAY_BE_OTHER}"
             outcome = replace(claim.outcome, status=Status.UNVERIFIED, chance=None, note=note)
             return replace(claim, outcome=outcome)

@@ -59,8 +59,9 @@ from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem, Status
 from ckptparse.recovery.asked import describe_asked
-from ckptparse.recovery.belonging import belongs, find_ways
-from ckptparse.recovery.claims import rests_on_checksum
+from ckptparse.recovery.belonging import Belonging, find_ways, judge_belonging
+from ckptparse.recovery.borrowing import Borrowing
+from ckptparse.recovery.claims import Way, rests_on_checksum
 from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
@@ -313,10 +314,11 @@ def _recover(
         places = find_places(case, options.evidence, found.places, options.mapfile)
         places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, explain_mixed(case, found.problems, places))
-        mender = _make_mender(case, replace(found, places=places), options)
+        mender, borrowing = _make_mender(case, replace(found, places=places), options)
         mended = _mend_all(case, mender)
-        if not belongs(case, mended):
-            _mend_again(case, mender, mended)
+        known = judge_belonging(case, mended, borrowing)
+        if not known:
+            _mend_again(case, mender, mended, known, borrowing)
         rivals = {
             name: [_mend(one, mender, case) for one in these] for name, these in case.rivals.items()
         }
@@ -348,7 +350,7 @@ def _work_out(case: Case, options: _Options) -> None:
         case.views.append(view)
 
 
-def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
+def _make_mender(case: Case, found: Diagnosis, options: _Options) -> tuple[Mender, Borrowing]:
     files = case.files
     evidence = options.evidence
     siblings = Siblings(
@@ -361,7 +363,8 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
     copies = Copies(case, siblings, evidence.data_files)
     expectations = Expectations(case.survey.prefix, files, siblings)
     damaged = _count_damaged(case)
-    return Mender(
+    borrowing = Borrowing(case, siblings)
+    mender = Mender(
         files,
         Matcher(
             files,
@@ -387,7 +390,9 @@ def _make_mender(case: Case, found: Diagnosis, options: _Options) -> Mender:
         splices=Splices(case, siblings),
         torn=None if case.main is None or case.main.complete else case.main,
         held=_held(case) + max(copies.size, files.evidence_bytes),
+        borrowing=borrowing,
     )
+    return mender, borrowing
 
 
 def _find_doubted(case: Case, found: Diagnosis) -> frozenset[DataFile]:
@@ -453,19 +458,33 @@ def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
     return tensors.with_held(make, held)
 
 
-def _mend_again(case: Case, mender: Mender, mended: RowMapping[MendedTensor]) -> None:
-    """Mend what rests on checksums, which promise nothing: the index may be of another save."""
-    mender.distrust(find_ways(case, mended))
+def _mend_again(
+    case: Case,
+    mender: Mender,
+    mended: RowMapping[MendedTensor],
+    known: Belonging,
+    borrowing: Borrowing,
+) -> None:
+    """Mend what is promised no more: the index may be of another save."""
+    ways = find_ways(mended, borrowing)
+    mender.distrust(
+        ways, values=not known.values, borrowed=not known.borrowed, offers_lent=known.shown
+    )
     for name, one in list(mended.held.items()):
-        if any(_is_claim(part) for part in one.parts):
+        if any(_is_claim(part, known, borrowing, ways) for part in one.parts):
             mended.held[name] = _mend(one.checked, mender, case)
 
 
-def _is_claim(one: MendedPart) -> bool:
-    """Tell whether a part is promised, and nothing but its checksum says what it was."""
+def _is_claim(
+    one: MendedPart, known: Belonging, borrowing: Borrowing, ways: frozenset[Way]
+) -> bool:
+    """Tell whether a part is promised, and nothing says that it is this save's."""
     payload, found = one.part.payload, one.mended
-    proved = payload is not None and found.status.proved
-    return proved and payload is not None and rests_on_checksum(found, payload)
+    if payload is None or not found.status.proved:
+        return False
+    if not known.values and rests_on_checksum(found, payload, borrowing.files):
+        return True
+    return not known.borrowed and borrowing.is_borrowed(found, payload, ways)
 
 
 def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:

@@ -92,6 +92,11 @@ class Siblings:
         self._load()
         return path in self._described
 
+    def index_of(self, path: str) -> str | None:
+        """Return the index of a sibling's data file; None if it is no sibling's."""
+        split = split_data_path(path)
+        return None if split is None or not self.describes(path) else split[0] + INDEX_SUFFIX
+
     def confirm(self, name: PartName, payload: Payload) -> str | None:
         """Return a sibling's index that has this entry with any checksum; None if none has it."""
         for other in self.named(name, payload):

@@ -1,0 +1,326 @@
+"""Tell whether bytes of files that are not the checkpoint's may be promised.
+
+Bytes of another checkpoint, of a copy or of any file of the evidence have the checksum that the
+index states. They are this save's if the index is. If the index was copied from another save, and
+that save or a copy of it is among the evidence, all of it agrees, and nothing of it is this save's.
+So the checkpoint's own data files are asked. What they hold
+
+- is whole as the index says, and nothing that they hold speaks against it: the index is of this
+  save. A frozen layer alone is whole in two saves, so what speaks against the index counts more.
+- is nothing, a fill or noise: the index is all that is left, and it is believed.
+- is something else: the bytes may be another save's, and are not promised.
+
+Bytes that agree with what is left of a damaged tensor need no index: they are that tensor. If what
+is left looks like whole weights and is another's, that speaks against the index. If it is known
+whose it is, the index is believed where it differs from that save's and is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from enum import Enum
+from functools import cached_property
+from itertools import islice
+
+import numpy as np
+import numpy.typing as npt
+
+from ckptparse.dtypes import item_size
+from ckptparse.examination.case import Case
+from ckptparse.examination.check import Check
+from ckptparse.examination.payload import Form, PartName, Payload
+from ckptparse.examination.places import is_telling
+from ckptparse.examination.plausibility import has_magnitudes
+from ckptparse.examination.readers import PAGE, DataFiles
+from ckptparse.problems import EvidenceRule, Status
+from ckptparse.recovery.claims import Way
+from ckptparse.recovery.mended import Mended, available_bytes
+from ckptparse.recovery.recipe import Recipe
+from ckptparse.recovery.siblings import Siblings
+from ckptparse.recovery.statistics import judge_elements
+
+__all__ = ["Borrowing", "Remains"]
+
+_LEAST = 64
+"""Bytes in a row that agree and are not one byte again and again: another save's 16 floats do not
+agree by chance."""
+_CHANGED = 8
+"""Bytes in a row that may have been changed in what looks whole: a few bits or one number."""
+_MOST_BITS = 16
+"""Single bits that may have been flipped: training changes several of each number."""
+_NEAR = 1 << 12
+"""Bytes around its place in which a tensor is sought that was shifted."""
+_VARIED = 16
+"""Different bytes of 64 that are no fill: weights have some 40."""
+_MOST_WAYS = 8
+"""Ways of reading a file in which bytes are compared."""
+_COMPARED = 1 << 20
+"""Bytes of a tensor that are compared."""
+_MOST_WHOLE = 1 << 14
+"""Whole tensors of which it is asked what another save's index says."""
+_MOST_ASKED = 64
+"""Tensors that are looked at until it is known whose a data file is."""
+
+_TAKEN = frozenset({EvidenceRule.FILLED, EvidenceRule.MERGED})
+"""Rules by which some bytes of a data file are replaced with those of others."""
+
+Bytes = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
+
+
+class Remains(Enum):
+    """What the checkpoint's own bytes say of bytes that were found elsewhere."""
+
+    SAME = "they are these, damaged"
+    FILLED = "they may be these, with a fill over a part"
+    OTHER = "they are others, and whole"
+    NOTHING = "nothing"
+
+
+class Borrowing:
+    """Tells which bytes are not the checkpoint's own, and what its own bytes say of them."""
+
+    def __init__(self, case: Case, siblings: Siblings) -> None:
+        """Take the checkpoint, checked; nothing is read yet."""
+        self._case = case
+        self.files: DataFiles = case.files
+        self._siblings = siblings
+        self._mine = {file.path for file in case.payload_files()} | set(case.survey.leftovers)
+
+    def is_own(self, path: str) -> bool:
+        """Tell whether a file is one of the checkpoint's own data files."""
+        return path in self._mine
+
+    def is_lent(self, found: Mended, payload: Payload) -> bool:
+        """Tell whether bytes of other files are promised."""
+        return self._lent(found, payload) is not None
+
+    def is_borrowed(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> bool:
+        """Tell whether bytes are promised that nothing but the index calls this save's."""
+        return (
+            self._lent(found, payload) is not None
+            and self.remains(found, payload, ways) is not Remains.SAME
+            and not self.is_right_against_lender(found, payload)
+        )
+
+    def remains(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> Remains:
+        """Say what the checkpoint's own bytes tell of bytes that were found elsewhere.
+
+        Args:
+            found: Where bytes were found.
+            payload: Whose they are.
+            ways: How its file is read, and how far from their places, so that others are whole.
+        """
+        recipe = self._lent(found, payload)
+        if recipe is None or payload.size < _LEAST:
+            return Remains.NOTHING
+        other = self._read(recipe, min(payload.size, _COMPARED))
+        told = [self._compare(payload, other)]
+        told += [
+            self._compare(payload.moved(*way), other)
+            for way in islice(ways, _MOST_WAYS)
+            if way != (payload.file, 0)
+        ]
+        if Remains.SAME in told:
+            return Remains.SAME
+        if Remains.FILLED in told:
+            return Remains.FILLED
+        return Remains.OTHER if Remains.OTHER in told else Remains.NOTHING
+
+    def _compare(self, there: Payload, other: Bytes) -> Remains:
+        if there.offset < 0:
+            return Remains.NOTHING
+        width = item_size(there.data_type) or 1
+        held = min(available_bytes(self.files, there), len(other)) // width * width
+        if held >= _LEAST:
+            own = np.frombuffer(self.files.read(there.file, there.offset, held), np.uint8)
+            told = _compare(own, other[:held], there)
+            if told is Remains.SAME:
+                return told
+        else:
+            told = Remains.NOTHING
+        return Remains.SAME if self._is_shifted(there, other) else told
+
+    def _is_shifted(self, there: Payload, other: Bytes) -> bool:
+        """Tell whether bytes lie near, but for one place at which some were put in, or lost."""
+        size = self.files.size(there.file) or 0
+        low = max(0, min(there.offset - _NEAR, size))
+        high = min(size, there.offset + len(other) + _NEAR)
+        data = bytes(self.files.read(there.file, low, high - low)) if high > low else b""
+        value = other.tobytes()
+        if len(set(value[:_LEAST])) < _VARIED or len(set(value[-_LEAST:])) < _VARIED:
+            return False
+        first, last = data.find(value[:_LEAST]), data.rfind(value[-_LEAST:])
+        if first < 0 or last < 0:
+            return False
+        own = np.frombuffer(data, np.uint8)
+        head = _count_equal(own[first:], other)
+        tail = _count_equal(own[: last + _LEAST][::-1], other[::-1])
+        lost = len(other) - head - tail
+        put_in = last + _LEAST - tail - first - head
+        return min(lost, put_in) < _CHANGED
+
+    def knows_better(self, name: PartName, payload: Payload, check: Check) -> set[str]:
+        """Return the indexes of the saves that a tensor is of which fails at its place."""
+        if check.computed is None or not is_telling(payload):
+            return set()
+        return {
+            one.index for one in self._siblings.named(name, payload) if one.crc32c == check.computed
+        }
+
+    def is_right_against(self, indexes: set[str]) -> bool:
+        """Tell whether something is whole of which each of some other indexes says other things."""
+        return indexes <= self._differing
+
+    def is_right_against_lender(self, found: Mended, payload: Payload) -> bool:
+        """Tell whether bytes are another save's, which is known not to be that of the index."""
+        recipe = self._lent(found, payload)
+        paths = set() if recipe is None or recipe.file is None else {recipe.file.path}
+        paths |= {one.path for one in found.outcome.grounds if one.rule in _TAKEN and one.path}
+        lenders = {path for path in paths if not self.is_own(path)}
+        indexes = {self._siblings.index_of(path) for path in lenders}
+        told = {one for one in indexes if one is not None}
+        return bool(told) and len(told) == len(indexes) and self.is_right_against(told)
+
+    def owners_of_failing(self) -> set[str]:
+        """Return the indexes of the saves whose bytes lie where tensors fail."""
+        found: set[str] = set()
+        parts = (
+            (name, part)
+            for name, part in self._case.held_parts()
+            if part.payload is not None and part.check.status is Status.CORRUPT
+        )
+        for name, part in islice(parts, _MOST_ASKED):
+            if part.payload is not None:
+                found |= self.knows_better(name, part.payload, part.check)
+        return found
+
+    @cached_property
+    def _differing(self) -> set[str]:
+        """The indexes that say other things of what is whole."""
+        return {
+            one.index
+            for name, payload in self._whole()
+            for one in self._siblings.named(name, payload)
+            if one.crc32c != payload.crc32c
+        }
+
+    def _whole(self) -> Iterator[tuple[PartName, Payload]]:
+        for name, part in islice(self._case.whole_parts(), _MOST_WHOLE):
+            payload = part.payload
+            if payload is not None and part.check.status is Status.VERIFIED and is_telling(payload):
+                yield name, payload
+
+    def _lent(self, found: Mended, payload: Payload) -> Recipe | None:
+        """Return how to read what was taken from other files; None if nothing was."""
+        recipe = found.recipe
+        if recipe is None or recipe.file is None or not payload.size:
+            return None
+        if payload.form is Form.RECORD or not found.status.proved:
+            return None
+        if not self.is_own(recipe.file.path):
+            return recipe
+        taken = any(
+            record.rule in _TAKEN and record.path is not None and not self.is_own(record.path)
+            for record in found.outcome.grounds
+        )
+        return recipe if taken and recipe.patches else None
+
+    def _read(self, recipe: Recipe, size: int) -> Bytes:
+        data = bytearray(size)
+        count = min(size, recipe.available)
+        if recipe.file is not None and count:
+            data[:count] = self.files.read(recipe.file, recipe.offset, count)
+        for patch in recipe.patches:
+            if patch.offset < size:
+                data[patch.offset : patch.offset + len(patch.data)] = patch.data
+        return np.frombuffer(bytes(data[:size]), np.uint8)
+
+
+def _compare(own: Bytes, other: Bytes, payload: Payload) -> Remains:
+    differ = own != other
+    wrong = np.flatnonzero(differ)
+    if not len(wrong):
+        # The rest of it was cut off.
+        return Remains.SAME if _agree_long(own, differ) else Remains.NOTHING
+    judged = judge_elements(
+        own.tobytes(),
+        payload.data_type,
+        offset=payload.offset,
+        big_endian=payload.big_endian,
+    )
+    width = item_size(payload.data_type) or 1
+    odd = np.zeros(len(own), np.bool_)
+    for start, stop in judged.suspect:
+        odd[start * width : stop * width] = True
+    filled = _find_fills(own)
+    odd &= ~filled
+    holes = _find_holes(differ & filled, payload.offset)
+    left = np.flatnonzero(differ & ~odd & ~holes)
+    if _is_small(own[left] ^ other[left], left):
+        return Remains.SAME if _agree_long(own, differ) else Remains.NOTHING
+    odd |= filled
+    left = np.flatnonzero(differ & ~odd)
+    if _is_small(own[left] ^ other[left], left):
+        return Remains.FILLED
+    if has_magnitudes(payload):
+        elements = differ[: len(differ) // width * width].reshape(-1, width).any(axis=1)
+        filled = (own[: len(elements) * width].reshape(-1, width) != 0).any(axis=1)
+        left = elements[filled & ~odd[: len(elements) * width : width]]
+        if len(left) * width >= _LEAST and 2 * np.count_nonzero(left) > len(left):
+            return Remains.OTHER
+    return Remains.NOTHING
+
+
+def _find_fills(own: Bytes) -> Mask:
+    """Tell which bytes are in a run of one byte again and again.
+
+    Zeros may be right: rows that were not trained yet, which the other save has trained.
+    """
+    borders = np.flatnonzero(np.concatenate(([True], own[1:] != own[:-1], [True])))
+    sizes = np.diff(borders)
+    return np.repeat(sizes >= _CHANGED, sizes)
+
+
+def _find_holes(differ: Mask, offset: int) -> Mask:
+    """Tell which bytes of fills that differ are lost pages: they begin and end at borders.
+
+    Of rows that were not trained, 1 in 500 begins there by chance, and as many end there.
+    """
+    found = np.zeros(len(differ), np.bool_)
+    wrong = np.flatnonzero(differ)
+    for run in np.split(wrong, np.flatnonzero(np.diff(wrong) > _CHANGED) + 1):
+        if not len(run):
+            continue
+        start, stop = int(run[0]), int(run[-1]) + 1
+        begins = (offset + start) % PAGE < _CHANGED
+        ends = -(offset + stop) % PAGE < _CHANGED
+        if begins and (ends or stop == len(differ)):
+            found[start:stop] = True
+    return found
+
+
+def _count_equal(one: Bytes, other: Bytes) -> int:
+    """Count the bytes that are equal from the start on."""
+    size = min(len(one), len(other))
+    wrong = np.flatnonzero(one[:size] != other[:size])
+    return int(wrong[0]) if len(wrong) else size
+
+
+def _is_small(masks: Bytes, at: npt.NDArray[np.int64]) -> bool:
+    """Tell whether a few bytes in a row were changed, or single bits."""
+    if not len(at) or at[-1] - at[0] < _CHANGED:
+        return True
+    return len(at) <= _MOST_BITS and not np.any(masks & (masks - 1))
+
+
+def _agree_long(own: Bytes, differ: Mask) -> bool:
+    """Tell whether enough bytes in a row agree, and are no fill."""
+    borders = np.flatnonzero(np.concatenate(([True], differ, [True])))
+    gaps = np.diff(borders) - 1
+    for at in np.flatnonzero(gaps >= _LEAST).tolist():
+        run = own[borders[at] : borders[at] + gaps[at]]
+        # A run of zeros between others is no more than zeros.
+        if np.count_nonzero(run[:-1] != run[1:]) >= _LEAST // 4:
+            return True
+    return False

@@ -1,0 +1,185 @@
+"""Files of another save lie beside the checkpoint, or are given as evidence, and its index is that
+save's, or some of its data files are. Then bytes that agree with the index need not be its own.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import builder
+import faults
+import numpy as np
+import pytest
+import two_saves
+
+import ckptparse
+
+SEEDS = [
+    3,
+    38,
+    46,
+    54,
+    150,
+    177,
+    206,
+    225,
+    235,
+    258,
+    280,
+    292,
+    303,
+    334,
+    376,
+    394,
+    441,
+    456,
+    481,
+    504,
+    598,
+]
+
+
+@pytest.mark.parametrize("seed", [*SEEDS, *range(5000, 5040)])
+def test_nothing_is_promised_that_is_another_saves(seed: int, tmp_path: Path) -> None:
+    case = two_saves.make(seed, tmp_path)
+    try:
+        recovery = ckptparse.recover(case.prefix, evidence=case.evidence)
+    except ckptparse.CheckpointNotFoundError:
+        return
+    if case.is_told:
+        assert faults.judge(recovery, case.this).wrong == (), case.happened
+
+
+def arrays_of(seed: int) -> dict[str, Any]:
+    rng = np.random.default_rng(seed)
+    made: dict[str, Any] = {f"layer{n}": rng.normal(0, 0.05, (24, 40)) for n in range(6)}
+    made = {name: array.astype(np.float32) for name, array in made.items()}
+    return {**made, "frozen": np.arange(300, dtype=np.float32) * np.float32(0.01)}
+
+
+def write(prefix: Path, arrays: dict[str, Any], *, shards: int = 2) -> builder.Bundle:
+    made = builder.Bundle()
+    made.shards = {n: bytearray() for n in range(shards)}
+    for number, (name, array) in enumerate(arrays.items()):
+        made.add(name, array, shard=number % shards)
+    prefix.parent.mkdir(exist_ok=True)
+    made.write(prefix, block_size=300)
+    return made
+
+
+def shard(prefix: Path, number: int, shards: int = 2) -> Path:
+    return prefix.parent / f"{prefix.name}.data-{number:05d}-of-{shards:05d}"
+
+
+def exchange(first: Path, second: Path) -> None:
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+
+
+@pytest.mark.parametrize("where", ["sibling", "copy", "data files alone", "npz"])
+@pytest.mark.parametrize("swapped", [True, False])
+def test_an_index_that_was_copied_from_another_save_promises_none_of_its_values(
+    where: str, swapped: bool, tmp_path: Path
+) -> None:
+    """The index is byte for byte the other save's, and that save is whole beside it."""
+    this, other = arrays_of(1), arrays_of(2)
+    prefix, evidence = tmp_path / "m-1", tmp_path / "aside"
+    write(prefix, this)
+    there = tmp_path / "m-2" if where == "sibling" else evidence / "m-1"
+    if where == "npz":
+        write(tmp_path / "m-2", other)
+        evidence = tmp_path / "weights.npz"
+        np.savez(evidence, **other)
+        shutil.move(tmp_path / "m-2.index", prefix.with_suffix(".index"))
+    else:
+        write(there, other)
+        shutil.copy(f"{there}.index", f"{prefix}.index")
+        if where == "data files alone":
+            Path(f"{there}.index").unlink()
+    if swapped:
+        exchange(shard(prefix, 0), shard(prefix, 1))
+    given = [] if where == "sibling" else [evidence]
+    recovery = ckptparse.recover(prefix, evidence=given)
+    for name, tensor in recovery.items():
+        if tensor.status.proved or tensor.status == "partial":
+            assert faults.is_right_unmasked(tensor, this[name]), (name, tensor.method)
+    assert recovery["frozen"].status.proved
+
+
+def test_of_a_shard_of_another_save_a_copy_is_promised_if_that_save_is_known(
+    tmp_path: Path,
+) -> None:
+    """The other save's index says other things of the whole tensors: the index is not its."""
+    this, other = arrays_of(1), arrays_of(2)
+    prefix = tmp_path / "m-1"
+    write(prefix, this)
+    write(tmp_path / "copy" / "m-1", this)
+    write(tmp_path / "m-2", other)
+    shutil.copy(shard(tmp_path / "m-2", 1), shard(prefix, 1))
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "copy"])
+    for name, array in this.items():
+        assert recovery[name].status.proved and faults.same(recovery[name].read(), array), name
+
+
+def test_of_a_shard_of_an_unknown_save_a_copy_is_offered(tmp_path: Path) -> None:
+    """What is whole in the other shard may be frozen layers, and the index the copy's."""
+    this, other = arrays_of(1), arrays_of(2)
+    prefix = tmp_path / "m-1"
+    write(prefix, this)
+    write(tmp_path / "copy" / "m-1", this)
+    write(tmp_path / "elsewhere" / "m-2", other)
+    shutil.copy(shard(tmp_path / "elsewhere" / "m-2", 1), shard(prefix, 1))
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "copy"])
+    for name, array in this.items():
+        tensor = recovery[name]
+        assert faults.same(tensor.read(), array), name
+        if not tensor.status.proved:
+            assert "the index may be of another save" in tensor.note
+    assert recovery["layer0"].status == "verified"
+    assert recovery["layer1"].status == "unverified"
+
+
+@pytest.mark.parametrize(
+    "damage", ["lost", "noise", "zeros", "page", "bits", "cut", "put in", "left out"]
+)
+def test_a_copy_is_promised_if_what_is_left_is_of_it(damage: str, tmp_path: Path) -> None:
+    this, prefix = arrays_of(1), tmp_path / "m-1"
+    write(prefix, this, shards=1)
+    write(tmp_path / "copy" / "m-1", this, shards=1)
+    path, rng = shard(prefix, 0, 1), np.random.default_rng(3)
+    raw = path.read_bytes()
+    changed = {
+        "noise": rng.bytes(len(raw)),
+        "zeros": bytes(len(raw)),
+        "page": raw[:4096] + rng.bytes(4096) + raw[8192:],
+        "cut": raw[:10_000],
+        "put in": raw[:5000] + rng.bytes(512) + raw[5000:],
+        "left out": raw[:5000] + raw[5512:],
+    }
+    if damage == "lost":
+        path.unlink()
+    elif damage == "bits":
+        for at in (4000, 5003, 6002, 6006):
+            faults.change(path, lambda data, at=at: faults.flip(data, at, 3))
+    else:
+        path.write_bytes(changed[damage])
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "copy"])
+    for name, array in this.items():
+        assert recovery[name].status.proved and faults.same(recovery[name].read(), array), name
+
+
+def test_small_integers_that_lie_elsewhere_too_promise_nothing(tmp_path: Path) -> None:
+    """Three numbers below 10 lie among a thousand such, whichever save they are of."""
+    rng = np.random.default_rng(1)
+    digits = rng.integers(0, 10, 1000)
+    this = {**arrays_of(1), "many": digits, "three": digits[900:903] + 1}
+    other = {**arrays_of(2), "many": rng.integers(0, 10, 1000), "three": digits[500:503]}
+    write(tmp_path / "m-1", this, shards=1)
+    write(tmp_path / "m-2", other, shards=1)
+    shutil.move(tmp_path / "m-2.index", tmp_path / "m-1.index")
+    (tmp_path / "m-2.data-00000-of-00001").unlink()
+    tensor = ckptparse.recover(tmp_path / "m-1").get("three")
+    assert tensor is None or not tensor.status.proved
