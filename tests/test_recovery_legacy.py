@@ -103,6 +103,37 @@ def test_a_lost_block_comes_back_from_a_checkpoint_that_has_the_same(tmp_path: P
     assert "b" not in alone or not alone["b"].status.proved
 
 
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("kind", ["weights", "integers", "words"])
+@pytest.mark.parametrize("where", ["sibling", "image"])
+def test_a_block_that_goes_over_into_another_save_is_not_taken_for_that_saves(
+    where: str, kind: str, share: float, tmp_path: Path
+) -> None:
+    """The checksum at its end is the other save's, and so is what agrees with it."""
+    saves = [values(1), values(2)]
+    for seed, arrays in enumerate(saves):
+        rng = np.random.default_rng(seed)
+        if kind == "integers":
+            arrays["b"] = rng.integers(0, 99, 4000).astype(np.int8)
+        elif kind == "words":
+            arrays["b"] = np.array([rng.bytes(8).hex().encode() for _ in range(200)], object)
+    tables = [write(tmp_path / f"m-{n + 1}", arrays) for n, arrays in enumerate(saves)]
+    mine, theirs = (bytes(table.data) for table in tables)
+    assert len(mine) == len(theirs)
+    offset, size = next(one for one in tables[0].blocks[1:] if one[1] > 2000)
+    seam = offset + int(share * size)
+    (tmp_path / "m-1").write_bytes(mine[:seam] + theirs[seam:])
+    evidence = []
+    if where == "image":
+        (tmp_path / "m-2").unlink()
+        evidence.append(tmp_path / "disk.img")
+        evidence[0].write_bytes(bytes(4096) + theirs)
+    recovery = ckptparse.recover(tmp_path / "m-1", evidence=evidence)
+    (name,) = [name for name, one in recovery.report.tensors.items() if one.status != "verified"]
+    tensor = recovery.get(name)
+    assert tensor is None or not tensor.status.proved or faults.same(tensor.read(), saves[0][name])
+
+
 def test_a_lost_block_is_found_in_a_disk_image(tmp_path: Path) -> None:
     arrays = values(1)
     table = write(tmp_path / "m", arrays)

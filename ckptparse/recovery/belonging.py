@@ -122,7 +122,7 @@ def _may_borrow(
         one.remains is Remains.OTHER and not others.lie_over(one.payload.file) for one in failing
     ) or bool(_count_contradictions(case, mended, failing))
     if not against:
-        return shown or not _may_be_shown(case, failing) or not _holds_anything(case)
+        return shown or not _holds_anything(case, least=LEAST_SOUGHT)
     owners = borrowing.owners_of_failing()
     return shown and bool(owners) and borrowing.is_right_against(owners)
 
@@ -287,9 +287,16 @@ def _is_shown(case: Case, failing: Sequence[_Failing]) -> bool:
     return any(map(is_telling, whole)) or any(shows_itself(case, f) for f in case.payload_files())
 
 
-def _holds_anything(case: Case) -> bool:
-    """Tell whether any data file holds bytes that may be of a save: neither a fill nor noise."""
-    return any(_holds(case, file) for file in case.payload_files())
+def _holds_anything(case: Case, least: int = 0) -> bool:
+    """Tell whether any data file holds bytes that may be of a save: neither a fill nor noise.
+
+    What is shorter than the least that tells anything is nothing.
+    """
+    files = case.payload_files()
+    if least:
+        # Of those in which the index says that nothing lies, too.
+        files |= {DataFile(path) for path in case.survey.data_files.values()}
+    return any((case.files.size(file) or 0) >= least and _holds(case, file) for file in files)
 
 
 def _holds(case: Case, file: DataFile) -> bool:
@@ -382,11 +389,13 @@ class _Layout:
 
     def _contradicts(self, one: _Failing, before: _Side, after: _Side) -> bool:
         small = may_differ_by_little(one.payload)
-        if self._is_damaged(one, before, after) or (one.is_own and not small):
+        sides = [side.there for side in (before, after) if side.there is not None]
+        # What looks wrong at its place says nothing if what is around it lies elsewhere.
+        seen = (one.outcome.suspect or one.check.holes) and (not sides or self._usual in sides)
+        if seen or self._is_damaged_beside(one, before, after) or (one.is_own and not small):
             return False
         if one.remains is Remains.FILLED:
             return False
-        sides = [side.there for side in (before, after) if side.there is not None]
         places = [one.payload.moved(*side) for side in sides] or [one.payload.moved(*self._usual)]
         # If it is whole there, its value was taken from an equal one.
         if any(not is_there(self._files, one) or fits(self._files, one) for one in places):
@@ -401,10 +410,8 @@ class _Layout:
         return not self._is_filled(places[0], one.payload)
 
     @staticmethod
-    def _is_damaged(one: _Failing, before: _Side, after: _Side) -> bool:
-        """Tell whether damage is seen within a part, or comes near."""
-        if one.outcome.suspect or one.check.holes:
-            return True
+    def _is_damaged_beside(one: _Failing, before: _Side, after: _Side) -> bool:
+        """Tell whether damage comes near to a part."""
         if before.damage is not None and one.payload.offset - before.damage <= PAGE:
             return True
         return after.damage is not None and after.damage - one.payload.end <= PAGE

@@ -25,7 +25,7 @@ from itertools import islice
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import item_size
+from ckptparse.dtypes import DataType, item_size
 from ckptparse.examination.case import Case
 from ckptparse.examination.check import Check
 from ckptparse.examination.payload import Form, PartName, Payload
@@ -46,8 +46,14 @@ _LEAST = 64
 agree by chance."""
 _CHANGED = 8
 """Bytes in a row that may have been changed in what looks whole: a few bits or one number."""
+_CHANGED_RECORD = 2
+"""The same of a block: a number more may be the end of another save's."""
 _MOST_BITS = 16
 """Single bits that may have been flipped: training changes several of each number."""
+_MOSTLY = 0.9
+"""Share of the bytes that differ which look wrong, if damage made them."""
+_JUDGED_TYPES = frozenset({DataType.DT_FLOAT, DataType.DT_DOUBLE})
+"""Types whose numbers lie in the blocks of V1 files as they are."""
 _NEAR = 1 << 12
 """Bytes around its place in which a tensor is sought that was shifted."""
 _VARIED = 16
@@ -112,7 +118,7 @@ class Borrowing:
             ways: How its file is read, and how far from their places, so that others are whole.
         """
         recipe = self._lent(found, payload)
-        if recipe is None or payload.size < _LEAST:
+        if recipe is None or payload.size < _LEAST or payload.form is Form.RECORD:
             return Remains.NOTHING
         other = self._read(recipe, min(payload.size, _COMPARED))
         told = [self._compare(payload, other)]
@@ -159,6 +165,20 @@ class Borrowing:
         lost = len(other) - head - tail
         put_in = last + _LEAST - tail - first - head
         return min(lost, put_in) < _CHANGED
+
+    def is_another_record(self, found: Mended, payload: Payload) -> bool:
+        """Tell whether a block of another V1 file is taken for one that may not have been it.
+
+        Its checksum stands at its end. If the file goes over there into another save's, it is that
+        one's: then what stands before is neither noise nor a fill, and is no part of what was
+        found.
+        """
+        recipe = self._lent(found, payload)
+        if recipe is None or payload.form is not Form.RECORD:
+            return False
+        held = min(available_bytes(self.files, payload), payload.size, _COMPARED)
+        own = np.frombuffer(self.files.read(payload.file, payload.offset, held), np.uint8)
+        return not _is_damaged_block(own, self._read(recipe, held), payload)
 
     def knows_better(self, name: PartName, payload: Payload, check: Check) -> set[str]:
         """Return the indexes of the saves that a tensor is of which fails at its place."""
@@ -216,7 +236,7 @@ class Borrowing:
         recipe = found.recipe
         if recipe is None or recipe.file is None or not payload.size:
             return None
-        if payload.form is Form.RECORD or not found.status.proved:
+        if not found.status.proved:
             return None
         if not self.is_own(recipe.file.path):
             return recipe
@@ -272,6 +292,36 @@ def _compare(own: Bytes, other: Bytes, payload: Payload) -> Remains:
     return Remains.NOTHING
 
 
+def _is_damaged_block(own: Bytes, other: Bytes, payload: Payload) -> bool:
+    """Tell whether bytes of a block are what damage leaves where they differ from others."""
+    differ = own != other
+    left = np.flatnonzero(differ & ~_find_fills(own))
+    if _is_small(own[left] ^ other[left], left, _CHANGED_RECORD):
+        return True
+    if payload.data_type not in _JUDGED_TYPES or not _is_even(own[left]):
+        return False
+    width = item_size(payload.data_type) or 1
+    # Nothing says at which byte of the block its numbers begin.
+    shares = []
+    for first in range(width):
+        odd = np.zeros(len(own), np.bool_)
+        judged = judge_elements(
+            own[first : first + (len(own) - first) // width * width].tobytes(),
+            payload.data_type,
+            offset=payload.offset + first,
+        )
+        for start, stop in judged.suspect:
+            odd[first + start * width : first + stop * width] = True
+        shares.append(float(odd[left].mean()))
+    return min(shares) > _MOSTLY
+
+
+def _is_even(data: Bytes) -> bool:
+    """Tell whether bytes may be noise: small integers and text have few different ones."""
+    counts = np.bincount(data, minlength=256)
+    return len(data) >= _LEAST and 16 * int(counts.max()) < len(data) + 16 * _VARIED
+
+
 def _find_fills(own: Bytes) -> Mask:
     """Tell which bytes are in a run of one byte again and again.
 
@@ -307,9 +357,9 @@ def _count_equal(one: Bytes, other: Bytes) -> int:
     return int(wrong[0]) if len(wrong) else size
 
 
-def _is_small(masks: Bytes, at: npt.NDArray[np.int64]) -> bool:
+def _is_small(masks: Bytes, at: npt.NDArray[np.int64], most: int = _CHANGED) -> bool:
     """Tell whether a few bytes in a row were changed, or single bits."""
-    if not len(at) or at[-1] - at[0] < _CHANGED:
+    if not len(at) or at[-1] - at[0] < most:
         return True
     return len(at) <= _MOST_BITS and not np.any(masks & (masks - 1))
 

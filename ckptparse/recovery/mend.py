@@ -193,8 +193,10 @@ class Mender:
         for found in self._attempts(name, payload, check, confirmed):
             if not self._is_sound(found, payload):
                 continue
-            if (not trusts and rests_on_checksum(found, payload, self._files, self._ways)) or (
-                not self._borrows and self._borrowing.is_borrowed(found, payload, self._ways)
+            if (
+                (not trusts and rests_on_checksum(found, payload, self._files, self._ways))
+                or (not self._borrows and self._borrowing.is_borrowed(found, payload, self._ways))
+                or self._borrowing.is_another_record(found, payload)
             ):
                 if claim is None or (found.status.proved and not claim.status.proved):
                     claim = found
