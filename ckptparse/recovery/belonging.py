@@ -150,7 +150,7 @@ def _count_contradictions(
     taken = {one.there[0] for one in failing if one.there is not None and one.tells}
     for file, parts in by_file.items():
         mine = {one.there[0] for one in parts if one.there is not None}
-        if case.files.size(file) is None or others.lie_over(file) or file in taken - mine:
+        if not _holds(case, file) or others.lie_over(file) or file in taken - mine:
             # It holds nothing of its own.
             continue
         against += _Layout(case, file, parts, mended).count_contradictions()

@@ -28,6 +28,7 @@ import numpy.typing as npt
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.examination.case import Case
 from ckptparse.examination.check import Check
+from ckptparse.examination.outcome import Span
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.places import is_telling
 from ckptparse.examination.plausibility import has_magnitudes
@@ -153,17 +154,13 @@ class Borrowing:
         low = max(0, min(there.offset - _NEAR, size))
         high = min(size, there.offset + len(other) + _NEAR)
         data = bytes(self.files.read(there.file, low, high - low)) if high > low else b""
-        value = other.tobytes()
-        if len(set(value[:_LEAST])) < _VARIED or len(set(value[-_LEAST:])) < _VARIED:
+        first = _find_from_start(data, other)
+        last = _find_from_start(data[::-1], other[::-1])
+        if first is None or last is None:
             return False
-        first, last = data.find(value[:_LEAST]), data.rfind(value[-_LEAST:])
-        if first < 0 or last < 0:
-            return False
-        own = np.frombuffer(data, np.uint8)
-        head = _count_equal(own[first:], other)
-        tail = _count_equal(own[: last + _LEAST][::-1], other[::-1])
+        head, tail = first[1], last[1]
         lost = len(other) - head - tail
-        put_in = last + _LEAST - tail - first - head
+        put_in = len(data) - last[0] - tail - first[0] - head
         return min(lost, put_in) < _CHANGED
 
     def is_another_record(self, found: Mended, payload: Payload) -> bool:
@@ -348,6 +345,21 @@ def _find_holes(differ: Mask, offset: int) -> Mask:
         if begins and (ends or stop == len(differ)):
             found[start:stop] = True
     return found
+
+
+def _find_from_start(data: bytes, value: Bytes) -> Span | None:
+    """Find where a value begins in some bytes, and how many of its bytes are there.
+
+    It is sought by its first bytes that are no fill.
+    """
+    own = np.frombuffer(data, np.uint8)
+    for at in range(0, len(value) - _LEAST + 1, _LEAST):
+        anchor = value[at : at + _LEAST].tobytes()
+        if len(set(anchor)) >= _VARIED:
+            start = data.find(anchor) - at
+            count = _count_equal(own[start:], value) if start >= 0 else 0
+            return (start, count) if count > at else None
+    return None
 
 
 def _count_equal(one: Bytes, other: Bytes) -> int:
