@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import builder
 import numpy as np
 import pytest
 from crc32c import crc32c
@@ -251,3 +252,28 @@ def test_noise_in_place_of_a_data_file_gives_nothing(tmp_path: Path) -> None:
         data.write_bytes(noise(data.stat().st_size, 7777 + seed))
         recovery = ckptparse.recover(tmp_path / "m.ckpt")
         assert not [name for name, one in recovery.items() if one.status != "unverified"]
+
+
+def test_of_a_lost_file_all_tiny_tensors_are_taken_that_were_found(tmp_path: Path) -> None:
+    """More than so many as are mended one by one: these need no repair."""
+    rng = np.random.default_rng(1)
+    arrays = {f"t{n:05d}": rng.normal(size=2 + n % 3).astype(np.float32) for n in range(4000)}
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, array)
+    made.write(tmp_path / "m")
+    data = tmp_path / "m.data-00000-of-00001"
+    (tmp_path / "dump").write_bytes(noise(1001) + data.read_bytes() + noise(77))
+    data.unlink()
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "dump"])
+    proved = [name for name, tensor in recovery.items() if tensor.status.proved]
+    assert len(proved) > 0.99 * len(arrays)
+    assert all(np.array_equal(recovery[name].read(), arrays[name]) for name in proved)
+    tensor = recovery[proved[-1]]
+    assert (tensor.status, tensor.method) == ("corrected", "taking another file's bytes")
+    assert tensor.source is not None and tensor.source.path == str(tmp_path / "dump")
+    assert tensor.chance is not None and tensor.chance <= 1e-3
+    # If the file holds something, the index may be of another save.
+    data.write_bytes(np.arange(10_000, dtype=np.float32).tobytes())
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "dump"])
+    assert not any(tensor.status.proved for tensor in recovery.values())

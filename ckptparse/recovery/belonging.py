@@ -61,7 +61,7 @@ from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.sound import RowMended
 from ckptparse.recovery.statistics import SECTOR
 
-__all__ = ["Belonging", "find_ways", "judge_belonging"]
+__all__ = ["Belonging", "find_vanished", "find_ways", "judge_belonging"]
 
 _MOST_WAYS = 8
 """Ways of reading a file in which a value is compared with what is stored."""
@@ -157,6 +157,26 @@ def _count_contradictions(
         if against > 1:
             break
     return against
+
+
+def find_vanished(case: Case) -> frozenset[str]:
+    """Return the data files of which nothing is left, if nothing speaks against the index.
+
+    All that fails then belongs into them: what agrees with its checksum anywhere is promised.
+    """
+    files = {
+        part.payload.file
+        for _, part in case.held_parts()
+        if part.payload is not None and part.payload.size and part.is_lost
+    }
+    failed = case.failed
+    for path in () if failed is None else failed.paths:
+        if failed is not None and len(failed.lost_in(path)):
+            files.add(DataFile(path))
+    if any(_holds(case, file) for file in files):
+        return frozenset()
+    trusted = _is_shown(case, ()) or not _holds_anything(case, least=LEAST_SOUGHT)
+    return frozenset(file.path for file in files) if trusted else frozenset()
 
 
 def find_ways(mended: RowMapping[MendedTensor], borrowing: Borrowing) -> frozenset[Way]:

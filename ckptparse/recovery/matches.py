@@ -7,7 +7,7 @@ filled from another checkpoint, and several damaged copies put together.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -169,8 +169,13 @@ class Matcher:
                 return taken_from(place, payload)
         return None
 
-    def rows_elsewhere(self, rows: FailedRows, numbers: IntColumn) -> dict[int, Place]:
-        """Return which of some rows that have failed `find_elsewhere` finds, and where."""
+    def rows_elsewhere(
+        self, rows: FailedRows, numbers: IntColumn, vanished: Collection[str]
+    ) -> dict[int, Place]:
+        """Return which of some rows that have failed `find_elsewhere` finds, and where.
+
+        Of `vanished` data files also those that a file holds which the caller named.
+        """
         found: dict[int, Place] = {}
         numbers = numbers[(rows.sizes[numbers] > 0) & self._twins.are_alone(rows, numbers)]
         for path in rows.paths:
@@ -179,7 +184,20 @@ class Matcher:
                 there = place.hold_rows(self._files, rows, mine)
                 found.update(dict.fromkeys(rows.rows[mine[there]].tolist(), place))
                 mine = mine[~there]
+            if path in vanished:
+                found.update(self._rows_in_evidence(rows, mine))
         return found
+
+    def _rows_in_evidence(
+        self, rows: FailedRows, numbers: IntColumn
+    ) -> Iterator[tuple[int, Place]]:
+        """Iterate over rows that lie as they are in a file that the caller named."""
+        columns = (rows.rows, rows.starts, rows.sizes, rows.crcs)
+        for row, start, *item in zip(*(one[numbers].tolist() for one in columns), strict=True):
+            found = self._found.get(Wanted(*item))
+            if found is not None and found.turned is None and found.chance <= HIGHEST_CHANCE:
+                chance, rule = max(found.chance, NO_CHANCE), EvidenceRule.FILE
+                yield row, Place(found.file, found.offset - start, None, _FILE_METHOD, chance, rule)
 
     def _sure_places(self, file: DataFile) -> list[Place]:
         return [

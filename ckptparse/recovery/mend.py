@@ -8,7 +8,7 @@ nothing about the tensor is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -150,12 +150,21 @@ class Mender:
         """Whether no more repairs are tried."""
         return self._left <= 0 or self._left_bytes <= 0
 
-    def rows_elsewhere(self, rows: FailedRows, numbers: IntColumn) -> dict[int, Place]:
+    def rows_elsewhere(
+        self, rows: FailedRows, numbers: IntColumn, vanished: Collection[str]
+    ) -> dict[int, Place]:
         """Return which of some rows that have failed need no repair, and where they lie instead.
 
         If the index is damaged, it is asked of each what describes it.
+
+        Args:
+            rows: Those that have failed.
+            numbers: Which of them are looked for.
+            vanished: Data files that may be taken from files that the caller named.
         """
-        return {} if self._torn is not None else self._matcher.rows_elsewhere(rows, numbers)
+        if self._torn is not None:
+            return {}
+        return self._matcher.rows_elsewhere(rows, numbers, vanished)
 
     def mend(self, name: PartName, payload: Payload | None, check: Check) -> Mended:
         """Get a payload back."""

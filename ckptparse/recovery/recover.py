@@ -59,7 +59,7 @@ from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem, Status
 from ckptparse.recovery.asked import describe_asked
-from ckptparse.recovery.belonging import Belonging, find_ways, judge_belonging
+from ckptparse.recovery.belonging import Belonging, find_vanished, find_ways, judge_belonging
 from ckptparse.recovery.borrowing import Borrowing
 from ckptparse.recovery.claims import Way, rests_on_checksum
 from ckptparse.recovery.copies import Copies
@@ -449,7 +449,7 @@ def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
     lost = set[int]() if failed is None else set(failed.rows[~failed.good].tolist())
     placed: Mapping[int, Whereabouts] = {}
     if failed is not None:
-        placed = mender.rows_elsewhere(failed, np.flatnonzero(~failed.good))
+        placed = mender.rows_elsewhere(failed, np.flatnonzero(~failed.good), find_vanished(case))
         lost = lost.difference(placed)
     for name in tensors.doubtful_names(lost):
         if name in tensors.held or not mender.is_exhausted:
