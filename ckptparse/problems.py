@@ -8,7 +8,7 @@ after it says what is wrong.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import Any
@@ -197,20 +197,28 @@ class Problem:
         severity: Whether it can affect what a reader gets.
         where: The file, the tensor, or a file and a name in it.
         message: What was expected and what was found, in a sentence.
+        fetch: For a file that only stands for another: the commands that fetch it; else empty.
     """
 
     code: str
     severity: Severity
     where: str
     message: str
+    fetch: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(
-        cls, code: str, where: str, message: str, *, severity: Severity | None = None
+        cls,
+        code: str,
+        where: str,
+        message: str,
+        *,
+        severity: Severity | None = None,
+        fetch: tuple[str, ...] = (),
     ) -> Problem:
         """Make a problem of the severity that its code usually has."""
         usual = Severity.WARNING if code in _WARNINGS else Severity.ERROR
-        return cls(code, severity or usual, where, clean(message))
+        return cls(code, severity or usual, where, clean(message), fetch)
 
     @property
     def is_aside(self) -> bool:

@@ -39,6 +39,8 @@ def write_report(
         _write_records(out, report, maps=maps, everything=everything)
         if inputs:
             _write_inputs(out, report)
+        if report.next_step and not saved:
+            out.summary(f"Next: {report.next_step}")  # For people: not among the records.
         return
     out.line(
         report.render(

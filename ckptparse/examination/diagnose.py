@@ -53,6 +53,7 @@ from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import is_data_file, may_be_data_file, split_data_path
 from ckptparse.files.storage import FileStat
 from ckptparse.identification import Indexes
+from ckptparse.identification.identity import fetching_commands
 from ckptparse.inventory.folders import MOST_NAMES, Folders, names_around
 from ckptparse.problems import Cause, Problem, Status
 
@@ -88,6 +89,9 @@ promises to use little."""
 _FOREIGN = frozenset(
     {
         "lfs-pointer",
+        "annex-pointer",
+        "dvc-pointer",
+        "xet-pointer",
         "html",
         "mangled-text",
         "pytorch-zip",
@@ -342,7 +346,8 @@ class _Examination:
             )
         mangled = identity.kind == "mangled-text"
         code = "shard.text" if mangled else "shard.foreign"
-        self._problem(code, f"it is {identity.meaning}.{detail} {identity.advice}")
+        message = f"it is {identity.meaning}.{detail} {identity.advice}"
+        self._problem(code, message, fetch=fetching_commands(identity.kind))
         note = f"its data file is {identity.meaning}"
         for part, _ in self.group.parts:
             if mangled:
@@ -789,8 +794,8 @@ class _Examination:
         note = f"all its bytes are in {self._name(place.file.path)}"
         return f"{note}, {place.delta:+d} bytes from their place" if place.delta else note
 
-    def _problem(self, code: str, message: str) -> None:
-        self.group.problems.append(Problem.of(code, self.group.file.path, message))
+    def _problem(self, code: str, message: str, *, fetch: tuple[str, ...] = ()) -> None:
+        self.group.problems.append(Problem.of(code, self.group.file.path, message, fetch=fetch))
 
 
 def _is_flipped(check: Check, payload: Payload) -> bool:

@@ -55,6 +55,7 @@ from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Context
+from ckptparse.identification.identity import fetching_commands
 from ckptparse.inventory.survey import IndexFile, Origin, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits, Singles, limit_error
 from ckptparse.problems import Problem
@@ -184,7 +185,7 @@ def name_foreign(table: SalvagedTable, codes: TableCodes, context: Context) -> l
     what = f"it is {identity.meaning}. {identity.advice}"
     if identity.kind in ("empty", "zeros", "interrupted-save"):
         return [*table.problems, Problem.of(codes.footer, path, what)][-1:]
-    return [Problem.of(codes.foreign, path, what)]
+    return [Problem.of(codes.foreign, path, what, fetch=fetching_commands(identity.kind))]
 
 
 def _looks_right(key: bytes, value: bytes) -> bool:

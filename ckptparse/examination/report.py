@@ -37,6 +37,8 @@ __all__ = [
     "doubtful_names",
 ]
 
+_TO_FETCH = ("shard.missing", "shard.foreign", "index.foreign", "v1.missing", "v1.foreign")
+"""Problems of files that are to be got anew."""
 _LISTS = ("limit.reached", "v1.meta", "v1.missing", "v1.foreign")
 """Errors after which not all tensors are known: a V1 file lists them in its first entry."""
 Verdict = Literal["ok", "warnings", "damaged"]
@@ -581,11 +583,12 @@ def _advise(report: Report) -> str:
     path = shlex.quote(escape(report.path))
     found = report.outlook or replace(Outlook.of(report), exact=False)
     steps = list(_raise_limits(errors, path))
-    if found.proved or found.in_part or not steps:  # A limit says nothing of what was not read.
+    whole = found.proved == found.total and found.complete
+    fetch = "" if whole else ", and ".join(_fetch(report))
+    # A limit says nothing of what was not read, and what is fetched may hold all.
+    if found.proved or found.in_part or not (steps or fetch):
         steps += _recover(found, path)
-    fetch = _files_to_fetch(report)
-    if fetch and not (found.proved == found.total and found.complete):
-        steps.append(f"copy or download {fetch} again")
+    steps += [fetch] if fetch else []
     use = next((other for other in report.others if other.ok), None)
     if use is not None:
         steps.append(f"use {escape(use.path)}, which is whole")
@@ -634,13 +637,25 @@ def _recover(found: Outlook, path: str) -> Iterator[str]:
         yield f"`ckptparse recover` gives single values at most; {found.total} tensors are lost"
 
 
-def _files_to_fetch(report: Report) -> str:
-    """Name the files that are missing, or are of another kind, such as a Git LFS pointer."""
-    wanted = dict.fromkeys(
-        problem.where
-        for problem in report.problems
-        if problem.code in ("shard.missing", "shard.foreign", "index.foreign", "v1.missing")
-    )
-    names = [f"'{escape(path)}'" for path in wanted]
+def _fetch(report: Report) -> Iterator[str]:
+    """Say how to get the files that are missing, or are of another kind, such as an HTML page."""
+    renamed = {problem.where for problem in report.problems if problem.code == "shard.renamed"}
+    wanted: dict[tuple[str, ...], dict[str, None]] = {(): {}}
+    for problem in report.problems:
+        if problem.code in _TO_FETCH and problem.where not in renamed:
+            wanted.setdefault(problem.fetch, {})[problem.where] = None
+    for commands, paths in wanted.items():
+        if commands and paths:
+            where = "its repository" if len(paths) == 1 else "their repository"
+            yield f"fetch {_listed(paths)} with {' or '.join(commands)} in {where}"
+    again = f"copy or download {_listed(wanted[()])} again" if wanted[()] else ""
+    if renamed and again:
+        again += " and give what was renamed its own name (see shard.renamed)"
+    if again:
+        yield again
+
+
+def _listed(paths: Iterable[str]) -> str:
+    names = [f"'{escape(path)}'" for path in paths]
     shown = ", ".join(names[:3])
     return f"{shown} and {len(names) - 3} more" if len(names) > 3 else shown

@@ -15,7 +15,7 @@ from ckptparse.filenames import (
 )
 from ckptparse.text import clean
 
-__all__ = ["KINDS", "Finding", "Identity", "looks_like_checkpoint"]
+__all__ = ["KINDS", "Finding", "Identity", "fetching_commands", "looks_like_checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,19 @@ class Identity:
         if finding.contains:
             advice = f"{advice} Inside: {_shorten(finding.contains)}."
         return cls(finding.kind, path, detail, advice, finding.contains)
+
+
+def fetching_commands(kind: str) -> tuple[str, ...]:
+    """Return the commands that fetch what a pointer stands for; none for files of other kinds."""
+    return _FETCHED_BY.get(kind, ())
+
+
+_FETCHED_BY = {
+    "lfs-pointer": ("`git lfs pull`",),
+    "annex-pointer": ("`git annex get`",),
+    "dvc-pointer": ("`dvc pull`",),
+    "xet-pointer": ("`git xet checkout`", "`git lfs pull`"),
+}
 
 
 def _shorten(names: tuple[str, ...], most: int = 5) -> str:

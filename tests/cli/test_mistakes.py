@@ -224,8 +224,8 @@ def test_what_a_recovery_left_out_is_counted_and_useless_options_are_told(call: 
         "ckptparse: warning: --fill does nothing without --offer plausible",
         "ckptparse: warning: --keep-suspect does nothing without --offer plausible",
         (
-            "wrote 4 of 5 tensors: 3 verified, 1 derived, 1 unverified; in out/m.ckpt, "
-            "a V2 checkpoint; 1 that is not proved is left out (--offer plausible)"
+            "wrote 4 of 5 tensors: 3 verified, 1 derived, 1 unverified; in out/m.ckpt "
+            "(V2 checkpoint); 1 that is not proved is left out (--offer plausible)"
         ),
     ]
     assert "warning" not in call("ckptparse recover run/model -o out/npy --fill 0").err
@@ -296,11 +296,11 @@ def test_a_checkpoint_is_not_written_under_the_name_of_another_file(
 
 def test_what_a_name_without_an_ending_became_is_told(call: Call) -> None:
     done = call("ckptparse convert run out/m")
-    assert done.err.endswith("; in out/m, a V2 checkpoint of 2 files\n")
+    assert done.err.endswith("; in out/m (V2 checkpoint, 2 files)\n")
     done = call("ckptparse convert run out/npy/")
-    assert done.err.endswith("; in out/npy, a directory of .npy files\n")
+    assert done.err.endswith("; in out/npy (.npy files)\n")
     done = call("ckptparse recover run/model -o out/r")
-    assert done.err.endswith("; in out/r, a directory of .npy files\n")
+    assert done.err.endswith("; in out/r (.npy files)\n")
 
 
 def test_urls_of_this_machine_are_paths(run: Callable[..., Any]) -> None:
@@ -314,7 +314,64 @@ def test_urls_of_this_machine_are_paths(run: Callable[..., Any]) -> None:
     assert done.code == 2 and "three slashes" in done.err
 
 
-# Hints.
+# Hints, and what to do next.
+
+
+def test_what_to_do_next_is_told_beside_the_records_of_a_pipe(call: Call) -> None:
+    Path("run/model.data-00000-of-00001").unlink()
+    done = call("ckptparse verify run/model")
+    assert done.err.splitlines()[-1].startswith("Next: ")
+    assert done.err.endswith("copy or download 'run/model.data-00000-of-00001' again\n")
+    assert "Next:" not in done.out
+    assert "Next:" not in call("ckptparse verify --quiet run/model").err
+
+
+def sharded(directory: str) -> list[Path]:
+    """Write `m`, of four data files, and return them."""
+    random = np.random.default_rng(2)
+    weights = {f"w{n}": random.normal(size=1024).astype("f4") for n in range(8)}
+    Path(directory).mkdir()
+    ckptparse.write(f"{directory}/m", weights, max_shard_size=10_000)
+    return sorted(Path(directory).glob("m.data-*"))
+
+
+def test_a_data_file_that_was_renamed_need_not_be_fetched() -> None:
+    for number, file in enumerate(sharded("x")):
+        file.rename(f"x/best.data-{number:05}-of-00004")
+    Path("x/best.data-00001-of-00004").unlink()
+    step = ckptparse.verify("x/m").next_step
+    assert step.endswith(
+        "copy or download 'x/m.data-00001-of-00004' again and give what was renamed its own name "
+        "(see shard.renamed)"
+    )
+
+
+POINTERS = {
+    "git lfs pull": f"version https://git-lfs.github.com/spec/v1\noid sha256:{'1f' * 32}\nsize 9\n",
+    "git annex get": f"/annex/objects/SHA256E-s9--{'1f' * 32}\n",
+}
+
+
+@pytest.mark.parametrize("command", POINTERS)
+def test_pointers_are_fetched_by_their_own_command(command: str) -> None:
+    files = sharded("x")
+    for file in (files[0], files[2]):
+        file.write_text(POINTERS[command])
+    step = ckptparse.verify("x/m").next_step
+    assert step.endswith(
+        f"or fetch 'x/m.data-00000-of-00004', 'x/m.data-00002-of-00004' with `{command}` in their "
+        "repository"
+    )
+    for file in files:
+        file.write_text(POINTERS[command])
+    files[1].write_text("<html><body>Not found</body></html>")
+    step = ckptparse.verify("x/m").next_step
+    shown = "'x/m.data-00000-of-00004', 'x/m.data-00002-of-00004', 'x/m.data-00003-of-00004'"
+    again = "copy or download 'x/m.data-00001-of-00004' again"
+    assert step == f"fetch {shown} with `{command}` in their repository, and {again}"
+    Path("x/m.index").write_text(POINTERS[command])
+    step = ckptparse.verify("x/m").next_step
+    assert step == f"fetch 'x/m.index' with `{command}` in its repository"
 
 
 def test_a_hint_names_options_and_no_arguments_of_python(call: Call) -> None:

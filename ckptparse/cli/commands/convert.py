@@ -252,9 +252,9 @@ def _describe_target(conversion: ckptparse.Conversion) -> str:
     """Say where the tensors are now, and what that is if the name does not say it."""
     target, files = escape(conversion.target.rstrip("/")), conversion.files
     if conversion.format == "v2":
-        return f"{target}, a V2 checkpoint of {count(len(files), 'file')}"
+        return f"{target} (V2 checkpoint, {count(len(files), 'file')})"
     if conversion.format == "npy":
-        return f"{target}, a directory of .npy files"
+        return f"{target} (.npy files)"
     more = f" and {len(files) - 1:,} more" if len(files) > 1 else ""
     return f"{escape(files[0])}{more}"
 

@@ -109,7 +109,7 @@ def recover(
 
 
 _ALL_WRITTEN = (None, "npz", "npy")
-_CALLED = {"v2": "a V2 checkpoint", "npy": "a directory of .npy files"}
+_CALLED = {"v2": "V2 checkpoint", "npy": ".npy files"}
 """Formats that the name of what was written does not say."""
 """Formats into which all is written that was got back, unless `--offer` says otherwise."""
 
@@ -288,7 +288,7 @@ class Recovered:
             return "nothing was written"
         where = f"in {escape(written.path)}"
         if written.format in _CALLED:
-            where += f", {_CALLED[written.format]}"
+            where += f" ({_CALLED[written.format]})"
         if written.withheld:
             where += f"; {_left_out(written.withheld, 'not proved')} (--offer plausible)"
         if written.left_out:
