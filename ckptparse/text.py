@@ -39,6 +39,7 @@ _COMMANDS = {
     "open_graph": "info",
     "open_saved_model": "info",
     "recover": "recover",
+    "scan": "scan",
     "verify": "verify",
     "identify": "identify",
     "explain": "explain",

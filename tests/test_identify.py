@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import builder
 import numpy as np
@@ -662,3 +663,16 @@ def test_no_changed_byte_makes_it_fail(
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(data)
     assert identify(path).kind in KINDS
+
+
+@pytest.mark.parametrize("values", [{"a/w": np.zeros(3, np.float32)}, {}])
+def test_an_archive_of_arrays_that_convert_wrote_is_one(
+    values: dict[str, np.ndarray[Any, Any]], tmp_path: Path
+) -> None:
+    ckptparse.convert(values, tmp_path / "x.npz")
+    assert ckptparse.identify(tmp_path / "x.npz").kind == "npz"
+
+
+def test_what_is_unknown_may_be_a_disk_image(tmp_path: Path) -> None:
+    (tmp_path / "disk.img").write_bytes(bytes(range(1, 256)) * 40)
+    assert "ckptparse.scan" in ckptparse.identify(tmp_path / "disk.img").advice

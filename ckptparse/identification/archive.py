@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+from ckptparse.foreign import METADATA_NAME
 from ckptparse.identification.identity import Finding, looks_like_checkpoint
 from ckptparse.identification.sample import WINDOW, Sample
 
@@ -62,7 +63,7 @@ def _find_zip(sample: Sample) -> Finding:
 
 def _name_zip(names: list[str]) -> str:
     files = [name for name in names if not name.endswith("/")]
-    if files and all(name.endswith(".npy") for name in files):
+    if files and all(name.endswith(".npy") or name == METADATA_NAME for name in files):
         return "npz"
     if {"config.json", "metadata.json"} <= set(files) or "model.weights.h5" in files:
         return "keras-zip"

@@ -97,6 +97,7 @@ def _shorten(names: tuple[str, ...], most: int = 5) -> str:
 
 _READ = "Read it with ckptparse.read or ckptparse.open."
 _CONVERTS = "It is no TensorFlow checkpoint: convert, diff and stats take it"
+_RIGHT = "Check that it is the right file: a checkpoint has an .index file, or is a V1 file."
 _UNPACK = "Unpack it and read what comes out: an archive inside of an archive is not looked into."
 
 KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
@@ -241,7 +242,7 @@ KINDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         ),
         "unknown": (
             "a file of a kind that ckptparse does not know",
-            "Check that it is the right file: a checkpoint has an .index file, or is a V1 file.",
+            f"{_RIGHT} ckptparse.scan looks for checkpoints inside of a disk image.",
         ),
     }
 )

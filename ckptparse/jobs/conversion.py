@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ckptparse.errors import UnsupportedError
-from ckptparse.text import escape, shape_text, size_text
+from ckptparse.text import count, escape, shape_text, size_text
 
 __all__ = ["Conversion", "ConversionRow", "Reversal", "StoredTensor", "TargetFormat"]
 
@@ -177,5 +177,5 @@ class Conversion:
         dropped = len(self.rows) - len(self.kept)
         end = f", {dropped:,} dropped" if dropped else ""
         lines.extend(f"warning: {one}" for one in self.warnings)
-        lines.append(f"{len(self.kept):,} tensors, {size_text(self.nbytes)}{end}")
+        lines.append(f"{count(len(self.kept), 'tensor')}, {size_text(self.nbytes)}{end}")
         return "\n".join(lines)
