@@ -7,7 +7,6 @@ not followed. Read by h5py, without Keras.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,11 +27,11 @@ from ckptparse.files.archives.members import MemberSource, ZipMembers
 from ckptparse.files.context import Context
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
-from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import LENGTH_FIELD, NAME_ATTRIBUTE, STRING_FIELD, load_h5py
 from ckptparse.limits import Limits, Members, check_members
-from ckptparse.sources.hdf5_objects import SLOTS, iter_dataset_ids
+from ckptparse.sources.hdf5_objects import iter_dataset_ids
 from ckptparse.sources.hdf5_pieces import Packed, check_pieces, held_bytes
+from ckptparse.sources.hdf5_stream import open_hdf5
 from ckptparse.sources.npy import strings_of
 from ckptparse.sources.stored import LoadedTensor, StoredTensor
 from ckptparse.tensor_like import TensorLike
@@ -91,9 +90,7 @@ class Hdf5Source:
             if source.read_at(0, min(4, source.size)) == b"PK\x03\x04":
                 inner = _find_weights(source, self._context.limits)
             limits, self._growth = self._context.limits, _Growth(source.size, self._context.limits)
-            stream = io.BufferedReader(SourceStream(inner))
-            # Every dataset is read as a whole, if at all: it needs no cache of its pieces.
-            self._file = h5py.File(stream, "r", rdcc_nslots=SLOTS)
+            self._file = open_hdf5(h5py, inner)
             check_members(limits, len(self._file.attrs), source.size, weight=_ATTRIBUTE, path=path)
             for key, value in self._file.attrs.items():
                 if isinstance(value, str):

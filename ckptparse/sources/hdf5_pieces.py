@@ -81,7 +81,7 @@ def check_pieces(h5py: Any, found: Any) -> None:
     """Make sure that no piece of a dataset unpacks to more than a piece has.
 
     Raises:
-        MalformedError: One does.
+        MalformedError: One does, or cannot be unpacked.
         Exception: Whatever h5py raises of a damaged file.
     """
     plan = found.get_create_plist()
@@ -132,13 +132,21 @@ def _check_piece(data: bytes, size: int, codes: list[int]) -> None:
         elif code == _SZIP:
             unpacked = int.from_bytes(data[:4], "little")
         elif code == _DEFLATE:
-            unpacked = len(zlib.decompressobj().decompress(data, most + 1))
+            unpacked = _deflated_bytes(data, most)
         elif code == _LZF:
             unpacked = _lzf_bytes(data, most)
         if code in _ONCE:
             break
     if unpacked > most:
         raise MalformedError(f"A piece of {size} bytes unpacks to more")
+
+
+def _deflated_bytes(data: bytes, most: int) -> int:
+    """Return how many bytes Deflate unpacks to, or one more than `most`."""
+    try:
+        return len(zlib.decompressobj().decompress(data, most + 1))
+    except zlib.error as error:
+        raise MalformedError(f"A piece cannot be unpacked: {error}") from error
 
 
 def _lzf_bytes(data: bytes, most: int) -> int:

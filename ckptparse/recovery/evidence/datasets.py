@@ -6,7 +6,6 @@ Nothing of it is read before something of its size is sought.
 
 from __future__ import annotations
 
-import io
 import math
 import mmap
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ import numpy as np
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
-from ckptparse.files.stream import SourceStream
 from ckptparse.foreign import load_h5py
 from ckptparse.limits import Limits, Members
 from ckptparse.recovery.evidence.bounds import Note, ignore
-from ckptparse.sources.hdf5_objects import SLOTS, iter_dataset_ids
+from ckptparse.sources.hdf5_objects import iter_dataset_ids
 from ckptparse.sources.hdf5_pieces import Packed, check_pieces, held_bytes
+from ckptparse.sources.hdf5_stream import open_hdf5
 
 __all__ = ["DatasetSource", "iter_datasets"]
 
@@ -81,8 +80,7 @@ class DatasetSource:
 
 
 def _open(source: Source) -> Any:
-    stream = io.BufferedReader(SourceStream(source))
-    return load_h5py().File(stream, "r", rdcc_nslots=SLOTS)
+    return open_hdf5(load_h5py(), source)
 
 
 def _bytes_of(dataset: Any) -> bytes:
