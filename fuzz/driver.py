@@ -9,6 +9,7 @@ python fuzz/driver.py TARGET --replay DIR --seconds N     run all seeds, then in
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import hashlib
 import os
 import random
@@ -37,6 +38,10 @@ _STUCK = 25
 """Seconds of processor time after which an input counts as one that never ends."""
 _WAITING = 300
 """Seconds of any time: if it waits for what never comes. On a busy machine 25 mean nothing."""
+_HUNG = _WAITING + 30
+"""Seconds after which the process ends: it is in a library that no signal leads out of."""
+_HEAD = struct.Struct("<QQ")
+"""What a counter holds: how often a harness ran, and the bytes of the input that follows."""
 _FEW_SEEDS = 12
 _SHORT = 60
 """A run of fewer seconds begins with few seeds, lest it only reads what is there."""
@@ -106,8 +111,21 @@ class Findings:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.hung = folder / "hung"
+        """What is told here when the process must be ended."""
         folder.mkdir(parents=True, exist_ok=True)
         self._known = {path.stem for path in folder.glob("*.txt")}
+
+    def add_hung(self, counter: mmap) -> None:
+        """Keep the input in which the process was ended, if it was."""
+        where = self.hung.read_text(encoding="utf-8") if self.hung.exists() else ""
+        self.hung.unlink(missing_ok=True)
+        if where:
+            _, size = _HEAD.unpack_from(counter)
+            data = counter[_HEAD.size :][:size]
+            key = f"hung-{hashlib.sha256(data).hexdigest()[:12]}"
+            (self.folder / key).write_bytes(data)
+            (self.folder / f"{key}.txt").write_text(where, encoding="utf-8")
 
     def add(self, data: bytes, error: BaseException) -> None:
         """Keep an input, unless one that is raised at the same place is kept already."""
@@ -148,12 +166,17 @@ def runner(name: str, findings: Findings, counter: mmap) -> Callable[[bytes], No
     def run(data: bytes) -> None:
         nonlocal count
         count += 1
-        struct.pack_into("<Q", counter, 0, count)
-        try:
-            with ended_in_time(), guarded():
-                target.run(data)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-            findings.add(data, error)
+        _HEAD.pack_into(counter, 0, count, len(data))
+        counter[_HEAD.size : _HEAD.size + len(data)] = data
+        with findings.hung.open("w", encoding="utf-8") as note:
+            faulthandler.dump_traceback_later(_HUNG, file=note, exit=True)
+            try:
+                with ended_in_time(), guarded():
+                    target.run(data)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
+                findings.add(data, error)
+            finally:
+                faulthandler.cancel_dump_traceback_later()
 
     return run
 
@@ -176,9 +199,14 @@ def repeat(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -
         run(data)
 
 
+def new_counter() -> mmap:
+    """Make what a harness and who waits for it share: how often it ran, and on what last."""
+    return mmap(-1, _HEAD.size + LONGEST)
+
+
 def count_of(counter: mmap) -> int:
     """Read how often a harness ran."""
-    (count,) = struct.unpack_from("<Q", counter)
+    count, _ = _HEAD.unpack_from(counter)
     return int(count)
 
 
@@ -209,7 +237,7 @@ def fuzz(name: str, seconds: int, counter: mmap, *, runs: int | None = None) -> 
     Args:
         name: Of the harness.
         seconds: How long.
-        counter: Its first eight bytes count the runs: it is shared with who waits.
+        counter: It is shared with who waits; see `new_counter`.
         runs: Stop when it ran so often, if that is sooner.
     """
     import atheris

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import mmap
 import os
 import subprocess
 import sys
@@ -35,7 +34,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from fuzz.driver import INTO, count_of, fuzz, repeat
+from fuzz.driver import INTO, Findings, count_of, fuzz, new_counter, repeat
 
 _LEAST = 3
 """Seconds that a harness gets whatever the others took."""
@@ -162,12 +161,13 @@ def warm(names: list[str]) -> None:
 
 def run_harness(name: str, seconds: int, way: Callable[..., None], runs: int | None) -> None:
     """Fuzz one harness in a child, and note how often it ran, how long, and how it ended."""
-    counter = mmap.mmap(-1, 8)
+    counter = new_counter()
     began = time.monotonic()
     child = os.fork()
     if not child:
         leave(partial(way, name, seconds, counter, runs=runs))
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    Findings(INTO / "findings" / name).add_hung(counter)
     note: dict[str, Any] = {
         "runs": count_of(counter),
         "seconds": time.monotonic() - began,

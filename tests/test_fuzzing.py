@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
 import time
 import warnings
-from mmap import mmap
+from itertools import repeat
 from pathlib import Path
 
 import builder
@@ -78,11 +79,12 @@ def test_an_exception_of_another_kind_is_kept_once_with_its_input(
         raise error
 
     monkeypatch.setitem(TARGETS, "odd", Target("odd", fail, lambda: iter([b""]), mutators.blind))
-    counter = mmap(-1, 8)
+    counter = driver.new_counter()
     run = runner("odd", Findings(tmp_path), counter)
     run(b"first")
     run(b"second")
-    assert int.from_bytes(counter[:], "little") == 2
+    assert driver.count_of(counter) == 2
+    Findings(tmp_path).add_hung(counter)
     (note,) = tmp_path.glob("*.txt")
     assert type(error).__name__ in note.read_text(encoding="utf-8")
     assert note.with_suffix("").read_bytes() == b"first"
@@ -119,6 +121,30 @@ def test_an_input_that_waits_for_ever_is_wrong(monkeypatch: pytest.MonkeyPatch) 
         time.sleep(30)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the process ends")
+def test_an_input_in_which_a_library_never_ends_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No handler of a signal runs before the library returns."""
+    monkeypatch.setattr(driver, "_HUNG", 0.3)
+    hung = Target(
+        "odd", lambda data: sum(repeat(len(data) and 0)), lambda: iter([b""]), mutators.blind
+    )
+    monkeypatch.setitem(TARGETS, "odd", hung)
+    counter = driver.new_counter()
+    child = os.fork()
+    if not child:
+        runner("odd", Findings(tmp_path), counter)(b"seventeen letters")
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+    Findings(tmp_path).add_hung(counter)
+    (note,) = tmp_path.glob("*.txt")
+    assert "Timeout" in note.read_text(encoding="utf-8")
+    assert {path.read_bytes() for path in tmp_path.iterdir() if path != note} == {
+        b"seventeen letters"
+    }
+
+
 def test_all_seeds_are_run_before_the_time_of_what_was_kept_begins() -> None:
     ran: list[bytes] = []
 
@@ -140,7 +166,7 @@ def test_a_harness_ends_when_it_ran_so_often(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runs: int
 ) -> None:
     monkeypatch.setattr(driver, "INTO", tmp_path)
-    counter = mmap(-1, 8)
+    counter = driver.new_counter()
     driver.repeat("text", 60, counter, runs=runs)
     assert driver.count_of(counter) == runs
 
