@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
+import numpy as np
+
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
 from ckptparse.examination.case import open_case
 from ckptparse.examination.check import fits
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.neighbours import is_anothers, nearest
 from ckptparse.examination.payload import Form, PartName, Payload
+from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.survey import survey_path
 from ckptparse.filenames import INDEX_SUFFIX, split_data_path
@@ -55,10 +60,11 @@ class Siblings:
         self._others = tuple(others)
         self._without = without
         self._loaded = False
-        self._by_checksum: dict[_Sum, list[Payload]] = defaultdict(list)
+        self._saves: list[_Save] = []
         self._equal: dict[tuple[_Sum, tuple[int, bool] | None], Payload | None] = {}
-        self._by_name: dict[PartName, list[Payload]] = defaultdict(list)
-        self._described: set[str] = set()
+        self._named: dict[PartName, list[Payload]] = {}
+        self._listed: dict[int | None, _Entries] | None = None
+        self._written: dict[tuple[str, int | None], bool] = {}
 
     def find_equal(self, payload: Payload) -> Payload | None:
         """Return a sibling's payload of the same kind, size and checksum whose bytes are whole."""
@@ -71,7 +77,8 @@ class Siblings:
         if (key, kind) not in self._equal:
             others = (
                 one
-                for one in self._by_checksum.get(key, ())
+                for save in self._saves
+                for one in save.iter_equal(key)
                 if kind in (None, (one.data_type, one.big_endian)) and fits(self._files, one)
             )
             self._equal[key, kind] = next(others, None)
@@ -80,9 +87,11 @@ class Siblings:
     def named(self, name: PartName, payload: Payload) -> list[Payload]:
         """Return siblings' payloads of that name, dtype, shape and size."""
         self._load()
+        if name not in self._named:
+            self._named[name] = [one for save in self._saves for one in save.named(name)]
         return [
             other
-            for other in self._by_name.get(name, ())
+            for other in self._named[name]
             if (other.data_type, other.shape) == (payload.data_type, payload.shape)
             and (other.big_endian, other.size) == (payload.big_endian, payload.size)
         ]
@@ -90,7 +99,7 @@ class Siblings:
     def describes(self, path: str) -> bool:
         """Tell whether a sibling's index says what lies in a data file."""
         self._load()
-        return path in self._described
+        return any(path in save.described for save in self._saves)
 
     def index_of(self, path: str) -> str | None:
         """Return the index of a sibling's data file; None if it is no sibling's."""
@@ -123,16 +132,17 @@ class Siblings:
     def _has_written(self, view: IndexView, path: str, block: int | None) -> bool:
         """Tell whether the checkpoint of a data file has all entries of an index, or of a block."""
         self._load()
-        entries = [one for one in view.iter_payloads() if block in (None, one[1].block)]
-        return all(
-            any(
-                other.says_the_same(found)
-                and other.crc32c == found.crc32c
-                and _is_of(other.index, path)
-                for other in self._by_name.get(name, ())
-            )
-            for name, found in entries
-        )
+        split = split_data_path(path)
+        index = "" if split is None else split[0] + INDEX_SUFFIX
+        # A block is asked for with each of its tensors that was found there.
+        if (index, block) not in self._written:
+            if self._listed is None:
+                self._listed = _entries_by_block(view)
+            parts = [part for at, part in self._listed.items() if block in (None, at)]
+            saves = [save for save in self._saves if save.index == index]
+            has = [any(save.has(part) for save in saves) for part in parts]
+            self._written[index, block] = all(has)
+        return self._written[index, block]
 
     def _load(self) -> None:
         if self._loaded:
@@ -151,21 +161,133 @@ class Siblings:
                 continue
             most = silent.limits.most_small(case.files.held_bytes)
             case.files.close()
-            for view in case.views:
-                if view.origin is Origin.FINAL:
-                    for name, payload in islice(view.iter_payloads(), most):
-                        self._add(name, payload)
-
-    def _add(self, name: PartName, payload: Payload) -> None:
-        if not payload.proved:
-            return
-        if payload.crc32c is not None:
-            self._by_checksum[payload.form, payload.size, payload.crc32c].append(payload)
-        self._by_name[name].append(payload)
-        self._described.add(payload.file.path)
+            final = (view for view in case.views if view.origin is Origin.FINAL)
+            self._saves += [_Save(view, most) for view in final]
 
 
-def _is_of(index: str, path: str) -> bool:
-    """Tell whether an index and a data file have the same prefix."""
-    split = split_data_path(path)
-    return split is not None and split[0] + INDEX_SUFFIX == index
+@dataclass(slots=True)
+class _Entries:
+    """What one block of an index says, or all of it.
+
+    Attributes:
+        all_rows: The rows of the index; None if there are none.
+        rows: Those of the block, by name.
+        parts: Payloads that are no rows.
+    """
+
+    all_rows: PlainRows | None
+    rows: dict[str, int] = field(default_factory=dict)
+    parts: list[tuple[PartName, Payload]] = field(default_factory=list)
+
+
+def _entries_by_block(view: IndexView) -> dict[int | None, _Entries]:
+    """Return what the blocks of an index say, by their offsets."""
+    rows, numbers = view.rows, view.plain_rows()
+    found: dict[int | None, _Entries] = defaultdict(lambda: _Entries(rows))
+    if rows is not None and numbers:
+        stops = np.array([block.stop for block in rows.blocks], np.int64)
+        used = np.fromiter(numbers.values(), np.int64, len(numbers))
+        places = np.searchsorted(stops, used, side="right").tolist()
+        for (name, row), place in zip(numbers.items(), places, strict=True):
+            found[rows.blocks[place].offset].rows[name] = row
+    for one in view.iter_payloads(name for name in view.tensors if name not in numbers):
+        found[one[1].block].parts.append(one)
+    return found
+
+
+class _Save:
+    """The proved entries of one index; payloads of its rows are made when they are asked for."""
+
+    def __init__(self, view: IndexView, most: int) -> None:
+        """Take the first `most` of its tensors."""
+        self.index = view.path
+        """Its path."""
+        self.described: set[str] = set()
+        """The data files of which it says something."""
+        self._rows: PlainRows | None = None
+        self._numbers: dict[str, int] = {}
+        self._by_name: dict[PartName, list[Payload]] = defaultdict(list)
+        self._by_checksum: dict[_Sum, list[Payload]] = defaultdict(list)
+        names = list(islice(view.tensors, most))
+        if view.rows is not None and not view.rows.are_records:
+            numbers = view.plain_rows()
+            self._numbers = {name: numbers[name] for name in names if name in numbers}
+            if self._numbers:
+                self._take_rows(view.rows)
+        others = (name for name in names if name not in self._numbers)
+        for name, payload in islice(view.iter_payloads(others), most):
+            if payload.proved:
+                self._by_name[name].append(payload)
+                self.described.add(payload.file.path)
+                if payload.crc32c is not None:
+                    key = payload.form, payload.size, payload.crc32c
+                    self._by_checksum[key].append(payload)
+
+    def _take_rows(self, rows: PlainRows) -> None:
+        """Keep the rows that have a name here; sort them by what their bytes have."""
+        used = np.fromiter(self._numbers.values(), np.int64, len(self._numbers))
+        stop = int(used.max()) + 1
+        if stop < len(rows.columns):
+            rows = replace(rows, columns=rows.columns.take(range(stop)))
+        columns, self._rows = rows.columns, rows
+        self.described |= {rows.paths[shard] for shard in distinct(columns.shard_ids[used])}
+        self._sorted = used[np.lexsort((columns.sizes[used], columns.crcs[used]))]
+        self._crcs, self._sizes = columns.crcs[self._sorted], columns.sizes[self._sorted]
+
+    def iter_equal(self, key: _Sum) -> Iterator[Payload]:
+        """Iterate over the payloads of that form, size and checksum."""
+        form, size, crc = key
+        if self._rows is not None and form is Form.PLAIN:
+            low, high = np.searchsorted(self._crcs, crc), np.searchsorted(self._crcs, crc, "right")
+            sizes = self._sizes[low:high]
+            first, last = np.searchsorted(sizes, size), np.searchsorted(sizes, size, "right")
+            for row in self._sorted[low + first : low + last].tolist():
+                yield self._rows.payload(row)
+        yield from self._by_checksum.get(key, ())
+
+    def named(self, name: PartName) -> Sequence[Payload]:
+        """Return the payloads of that name."""
+        row = None if name.piece is not None else self._numbers.get(name.tensor)
+        if row is None or self._rows is None:
+            return self._by_name.get(name, ())
+        return [self._rows.payload(row)]
+
+    def has(self, entries: _Entries) -> bool:
+        """Tell whether this index says all of that, with the same checksums."""
+        singles = list(entries.parts)
+        if entries.all_rows is not None:
+            pairs = []
+            for name, row in entries.rows.items():
+                other = self._numbers.get(name)
+                if other is not None:
+                    pairs.append((row, other))
+                elif PartName(name) in self._by_name:
+                    singles.append((PartName(name), entries.all_rows.payload(row)))
+                else:
+                    return False
+            if not self._has_rows(entries.all_rows.columns, pairs):
+                return False
+        return all(
+            any(
+                other.says_the_same(one) and other.crc32c == one.crc32c
+                for other in self.named(name)
+            )
+            for name, one in singles
+        )
+
+    def _has_rows(self, columns: EntryColumns, pairs: Sequence[tuple[int, int]]) -> bool:
+        """Tell whether rows of another index say what rows of this one say; see `says_the_same`."""
+        if self._rows is None or not pairs:
+            return not pairs
+        mine, theirs = self._rows.columns, columns
+        other, own = np.array(pairs, np.int64).T
+        return all(
+            bool((ours[own] == given[other]).all())
+            for ours, given in (
+                (mine.crcs, theirs.crcs),
+                (mine.sizes, theirs.sizes),
+                (mine.offsets, theirs.offsets),
+                (mine.shard_ids, theirs.shard_ids),
+                (mine.data_types, theirs.data_types),
+            )
+        ) and all(mine.shapes[here] == theirs.shapes[there] for there, here in pairs)

@@ -15,6 +15,7 @@ import pytest
 
 import ckptparse
 from ckptparse.examination import places as shifts
+from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.limits import DEFAULT_LIMITS
 from ckptparse.recovery import doubt, images, matches, siblings
 from ckptparse.recovery.evidence import places
@@ -123,3 +124,24 @@ def test_a_copy_with_the_same_damage_is_not_merged(
     merged = calls(matches, "merge_copies")
     ckptparse.recover(prefix, siblings=False, evidence=[tmp_path / "copy"])
     assert not merged["merge_copies"]
+
+
+def test_whether_another_save_wrote_a_block_of_a_torn_index_is_asked_once(
+    tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    made = builder.Bundle()
+    count = 1_000
+    for number in range(count):
+        made.add(f"w{number:04}", np.float32(number))
+    first = made.write(tmp_path / "m-1", block_size=1024)
+    made.write(tmp_path / "m-2", block_size=1024)
+    data = Path(first + ".data-00000-of-00001")
+    data.write_bytes(bytes(byte ^ 0x55 for byte in data.read_bytes()))
+    index = bytearray(Path(first + ".index").read_bytes())
+    index[len(index) // 2] ^= 0xFF
+    Path(first + ".index").write_bytes(index)
+    described = calls(PlainRows, "payload")
+    found = ckptparse.recover(first)
+    # The blocks are the same in both: what they describe may be the other save.
+    assert sum(one.note.endswith("that checkpoint instead") for one in found.values()) > 100
+    assert described["payload"] < 20 * count
