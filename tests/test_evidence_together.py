@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from ckptparse.crc.windows import Wanted
 from ckptparse.examination import places
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.files.memory import MemorySource
+from ckptparse.limits import DEFAULT_LIMITS
 from ckptparse.problems import EvidenceRule
 from ckptparse.recovery.evidence import fitting, gather
 from ckptparse.recovery.evidence.fitting import Allowance, Fitting
+from ckptparse.recovery.evidence.payloads import find_payloads
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.tiled import Tiler
 from ckptparse.recovery.evidence.together import find_together
@@ -277,3 +280,21 @@ def test_of_a_lost_file_all_tiny_tensors_are_taken_that_were_found(tmp_path: Pat
     data.write_bytes(np.arange(10_000, dtype=np.float32).tobytes())
     recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "dump"])
     assert not any(tensor.status.proved for tensor in recovery.values())
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_a_tensor_behind_the_one_before_it_is_surer_than_one_of_many(in_order: bool) -> None:
+    """Where the next one is expected, the others that are sought do not count."""
+    arrays = [np.frombuffer(noise(12, 100 + n), np.uint8) for n in range(1000)]
+    order = np.arange(1000) if in_order else np.random.default_rng(2).permutation(1000)
+    stored = io.BytesIO()
+    np.savez(stored, **{f"t{n:04d}": arrays[n] for n in order.tolist()})
+    wanted = [Wanted(12, crc32c(one.tobytes())) for one in arrays]
+    source = MemorySource("x.npz", stored.getvalue())
+    found = list(find_payloads(source, wanted, limits=DEFAULT_LIMITS))
+    assert {match.wanted for match in found} == set(wanted)
+    chances = [match.chance for match in found]
+    if in_order:
+        assert max(chances[1:]) < 2 * 1000 / 2**32
+    else:
+        assert sum(chance > 10_000 / 2**32 for chance in chances) > 900

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.windows import Wanted
@@ -77,12 +78,17 @@ def find_payloads(
 
     Args:
         source: The file.
-        wanted: The runs. Those of fewer than 5 bytes are not sought.
+        wanted: The runs. Those of fewer than 5 bytes are not sought. Behind one that was found the
+            next one is expected: it fits by chance 1 in 2^32, however many are sought.
         limits: Bounds on what is unpacked.
         forms: Of runs that are tensors: their shapes. They are found with their axes in another
             order, too.
         note: Is told what was left out.
     """
+    wanted = list(wanted)
+    after = dict(pairwise(wanted))
+    following: Wanted | None = None
+    expected = 0
     left = _by_size(wanted, _SMALLEST_NAMED)
     turner = _Turner(forms or {}, limits, source.size, note)
     tried = 0
@@ -101,11 +107,16 @@ def find_payloads(
                 return
             for crc, turned in _read_as(part, Candidate(offset, size), turner):
                 tried += 1
+                expected += following is not None
                 if crc in crcs:
-                    chance = tried * len(crcs) / _CHECKSUMS
+                    item = Wanted(size, crc)
+                    # Of one that is expected, nothing else was tried: only it may fit by chance.
+                    hits = expected if item == following else tried * len(crcs)
+                    chance = hits / _CHECKSUMS
+                    following = after.get(item)
                     crcs.discard(crc)
                     turner.note(turned)
-                    yield Match(Wanted(size, crc), part, offset, chance, turned)
+                    yield Match(item, part, offset, chance, turned)
                     break
         if not any(left.values()):
             return
