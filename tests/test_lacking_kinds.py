@@ -11,7 +11,7 @@ from typing import Any
 import builder as b
 import numpy as np
 import pytest
-from packages import h5py
+from packages import h5py, ml_dtypes
 
 import ckptparse
 from ckptparse.dtypes import numpy_dtype
@@ -121,3 +121,12 @@ def test_what_is_read_says_that_float32_needs_no_package(source: Path) -> None:
     with pytest.raises(ckptparse.UnsupportedError) as caught:
         ckptparse.read(source)
     assert "to float32, which needs no package" in str(caught.value.hint)
+
+
+def test_statistics_are_those_of_the_values(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = ckptparse.stats(source, histogram=True)["w"]
+    assert (found.elements, found.nan, found.infinite, found.smallest) == (6, 2, 1, -2.0)
+    monkeypatch.undo()
+    numpy_dtype.cache_clear()
+    assert ml_dtypes.bfloat16
+    assert ckptparse.stats(source, histogram=True)["w"] == found

@@ -30,9 +30,9 @@ from ckptparse.dtypes import (
 )
 from ckptparse.elements import iter_stored
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.tensor_like import TensorLike, WrappedTensor
+from ckptparse.tensor_like import ArrayTensor, TensorLike, WrappedTensor
 
-__all__ = ["FLOATS", "DerivedTensor", "RenamedTensor", "Step", "parse_dtype"]
+__all__ = ["FLOATS", "DerivedTensor", "RenamedTensor", "Step", "parse_dtype", "readable"]
 
 FLOATS = frozenset(
     code
@@ -57,6 +57,17 @@ def parse_dtype(dtype: object) -> DataType:
     if name not in names:
         raise ValueError(f"dtype is one of {', '.join(sorted(names))}, not {name!r}")
     return names[name]
+
+
+def readable(tensor: TensorLike) -> TensorLike:
+    """Return a tensor whose values numpy can hold: of bfloat16 those of float32, if need be.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    if tensor.data_type != DataType.DT_BFLOAT16 or has_numpy_type(tensor.data_type):
+        return tensor
+    return ArrayTensor(tensor.name, widen_bfloat16(read_bits(tensor)))
 
 
 class RenamedTensor(WrappedTensor[TensorLike]):

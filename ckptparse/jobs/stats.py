@@ -10,6 +10,7 @@ from ckptparse.backend.small import Sized, iter_batches, read_small
 from ckptparse.checkpoint import Naming, Patterns, choose_names
 from ckptparse.errors import located, name_not_found
 from ckptparse.files.context import Cache, Progress, Store, begin_with
+from ckptparse.jobs.derived import readable
 from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.statistics.gathering import Measured, measure
@@ -117,7 +118,7 @@ def _measure_one(tensor: TensorLike, name: str, *, verify: bool, histogram: bool
     with located(tensor=name):
         if verify and isinstance(tensor, Tensor):
             tensor.verify()
-        measured = measure(tensor, histogram=histogram)
+        measured = measure(readable(tensor), histogram=histogram)
     return _summary_of(measured)
 
 
