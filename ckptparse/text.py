@@ -52,7 +52,7 @@ _OPTIONS = (
     (re.compile(r"\blimits=Limits\((\w+)=\.\.\.\)"), r"--limit \1=NUMBER"),
     (re.compile(r"\boverwrite=True"), "--overwrite"),
     (re.compile(r"\bstore_bits=True"), "--store-bits"),
-    (re.compile(r"\b(format|dtype)='(\w+)'"), r"--\1 \2"),
+    (re.compile(r"\b(format|dtype|naming)='(\w+)'"), r"--\1 \2"),
     (re.compile(r"\bexclude=\.\.\."), "--exclude PATTERN"),
     (re.compile(r"\brename=(?:\{\.\.\.\}|\[\(.*?\), \.\.\.\])"), "--rename PATTERN=REPLACEMENT"),
     (re.compile(r"`tensor\.read\(fill=0\)`"), "--fill 0"),

@@ -149,8 +149,20 @@ def _choose(opened: Opened, wishes: Wishes) -> set[str]:
         raise TensorNotFoundError(
             f"None of {len(opened.tensors)} tensors is chosen by include and exclude",
             path=opened.path,
+            hint=_hint_of_patterns(opened),
         )
     return found
+
+
+def _hint_of_patterns(opened: Opened) -> str:
+    """Say what patterns are compared with."""
+    first = next(iter(opened.tensors))
+    hint = f"A pattern must match a whole name, such as '{escape(first)}': '*kernel*' for a part"
+    graph = opened.object_graph
+    names = {} if graph is None else graph.names_by_key
+    own = names.get(opened.tensors[first].name, first)
+    more = "; naming='variable' takes the variables' own names, such as "
+    return hint if own == first else f"{hint}{more}'{escape(own)}'"
 
 
 def _check_former(opened: Opened, rules: RuleSet) -> None:

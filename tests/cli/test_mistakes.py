@@ -374,6 +374,15 @@ def test_pointers_are_fetched_by_their_own_command(command: str) -> None:
     assert step == f"fetch 'x/m.index' with `{command}` in its repository"
 
 
+def test_patterns_that_match_nothing_are_shown_a_name(call: Call, fixtures: Path) -> None:
+    objects = fixtures / "objects" / "keras2_optimizer" / "ckpt-1"
+    done = call(f"ckptparse convert {objects} out/a.npz --include nix")
+    assert "must match a whole name, such as '" in done.err and ".ATTRIBUTES" in done.err
+    assert "; --naming variable takes the variables' own names, such as '" in done.err
+    done = call("ckptparse convert run out/a.npz --include nix")
+    assert "such as 'layer0/kernel'" in done.err and "--naming" not in done.err
+
+
 def test_a_hint_names_options_and_no_arguments_of_python(call: Call) -> None:
     done = call("ckptparse ls run --limit entries=1")
     assert "--limit entries=NUMBER" in done.err
