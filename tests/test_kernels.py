@@ -139,6 +139,16 @@ def test_a_variable_is_known_by_its_own_name_in_an_object_graph(tmp_path: Path) 
     assert [row.gates for row in done.rows] == [(1, 0, 2)] * 6
 
 
+def test_an_object_graph_that_is_damaged_is_done_without(tmp_path: Path) -> None:
+    weights = {"dense/kernel": numbered(2, 3)}
+    ckptparse.write(tmp_path / "m", weights, object_graph=b"\x0a\xff\xff\xff")
+    with pytest.raises(ckptparse.CheckpointError), ckptparse.open(tmp_path / "m") as opened:
+        assert opened.object_graph
+    ckptparse.convert(tmp_path / "m", tmp_path / "m.npz", layout="torch")
+    with np.load(tmp_path / "m.npz") as found:
+        assert found["dense/kernel"].shape == (3, 2)
+
+
 # Depthwise convolutions, attention, and whatever else has three axes or more.
 
 

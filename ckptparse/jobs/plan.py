@@ -158,9 +158,7 @@ def _hint_of_patterns(opened: Opened) -> str:
     """Say what patterns are compared with."""
     first = next(iter(opened.tensors))
     hint = f"A pattern must match a whole name, such as '{escape(first)}': '*kernel*' for a part"
-    graph = opened.object_graph
-    names = {} if graph is None else graph.names_by_key
-    own = names.get(opened.tensors[first].name, first)
+    own = _own_names(opened).get(opened.tensors[first].name) or first
     more = "; naming='variable' takes the variables' own names, such as "
     return hint if own == first else f"{hint}{more}'{escape(own)}'"
 
@@ -345,11 +343,13 @@ class _Turner:
 
 
 def _own_names(opened: Opened) -> dict[str, str]:
-    """Return the own name of the variable under each key, of every copy too."""
-    graph = opened.object_graph
-    if graph is None:
-        return {}
-    return {one.checkpoint_key: one.full_name for _, one in graph.iter_attributes()}
+    """Return the own name of the variable under each key, of every copy too; none if it is lost."""
+    try:
+        graph = opened.object_graph
+        attributes = () if graph is None else graph.iter_attributes()
+        return {one.checkpoint_key: one.full_name for _, one in attributes}
+    except CheckpointError:
+        return {}  # The tensors may be whole all the same.
 
 
 def _find_copies(opened: Opened) -> dict[str, list[str]]:
