@@ -125,7 +125,8 @@ class Limits:
     single_entries: int = 4096
     """Entries that are looked at one by one, beyond one for each 4 KiB of the files. `verify` and
     `recover` do so with strings, slices, what a damaged block still has, and tensors of a V1 file
-    that are damaged or in slices: the others are left out, and the report says so. `read` does so
+    that are damaged or in slices: the others are left out, and the report says so. `recover` does
+    so with what other evidence describes of an index that is lost or damaged, too. `read` does so
     with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; so do
     `read`, `verify` and `stats` with constants of a graph that are strings or variants; and more
     slices than these are not listed (one counts once more for each 4 KiB of its tensor's name,

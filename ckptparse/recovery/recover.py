@@ -332,6 +332,12 @@ def _recover(
     return recovery
 
 
+_TOO_MANY_REBUILT = (
+    "only {:,} of the {:,} tensors that other evidence describes were looked at: "
+    "Limits.single_entries allows no more, beyond one for each 4 KiB of the files"
+)
+
+
 def _work_out(case: Case, options: _Options) -> None:
     """Rebuild the index if there is none; add what a damaged one does not name any more."""
     if not case.survey.has_index or (case.main is not None and case.main.complete):
@@ -344,7 +350,12 @@ def _work_out(case: Case, options: _Options) -> None:
     if view is None:
         return
     missing = [one for name, one in view.tensors.items() if name not in case.tensors]
-    for checked in check_tensors(missing, case):
+    # Nothing proves any of them: each is looked at by itself, as are others of a damaged index.
+    singles = case.files.singles
+    most = max(0, singles.most - singles.taken)
+    if len(missing) > most:
+        view.report("limit.reached", view.path, _TOO_MANY_REBUILT.format(most, len(missing)))
+    for checked in check_tensors(missing[:most], case):
         case.tensors[checked.name] = checked
     if missing:
         case.views.append(view)

@@ -8,7 +8,7 @@ import builder as b
 import numpy as np
 
 from hostile import named
-from hostile.tables import ENTRY_BYTES
+from hostile.tables import DATA, ENTRY_BYTES
 
 __all__ = ["KINDS"]
 
@@ -45,4 +45,54 @@ def index_without_header(directory: Path, size: int) -> Path:
     return _two_saves(directory, size, block=4096, header=True)
 
 
-KINDS = named(torn_index, torn_index_of_large_blocks, index_without_header)
+def many_files(directory: Path, size: int) -> Path:
+    """As many files as bytes allow, with nothing in them, as evidence beside a checkpoint."""
+    return _files(directory, size, b"", each=16)
+
+
+def many_small_files(directory: Path, size: int) -> Path:
+    """Files of a few bytes each, as evidence."""
+    return _files(directory, size, DATA[:64], each=64 + 16)
+
+
+def many_data_files(directory: Path, size: int) -> Path:
+    """Files that are named as copies of a data file are."""
+    return _files(directory, size, DATA[:64], each=64 + 40, name="m{:06}.data-00000-of-00001")
+
+
+def many_folders(directory: Path, size: int) -> Path:
+    """Folders of one file each."""
+    return _files(directory, size, b"x", each=16, name="{:06}/a")
+
+
+def many_links(directory: Path, size: int) -> Path:
+    """Links that lead to each other's folders."""
+    made = directory / "made"
+    made.mkdir()
+    (made / "file").write_bytes(DATA)
+    for number in range(size // 64):
+        (made / f"link{number:06}").symlink_to(made if number % 2 else made / "file")
+    return made
+
+
+def _files(directory: Path, size: int, data: bytes, *, each: int, name: str = "f{:06}.bin") -> Path:
+    made = directory / "made"
+    made.mkdir()
+    for number in range(min(100_000, size // each)):
+        path = made / name.format(number)
+        if "/" in name:
+            path.parent.mkdir()
+        path.write_bytes(data)
+    return made
+
+
+KINDS = named(
+    torn_index,
+    torn_index_of_large_blocks,
+    index_without_header,
+    many_files,
+    many_small_files,
+    many_data_files,
+    many_folders,
+    many_links,
+)

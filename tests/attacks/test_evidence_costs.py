@@ -145,3 +145,16 @@ def test_whether_another_save_wrote_a_block_of_a_torn_index_is_asked_once(
     # The blocks are the same in both: what they describe may be the other save.
     assert sum(one.note.endswith("that checkpoint instead") for one in found.values()) > 100
     assert described["payload"] < 20 * count
+
+
+def test_what_a_lost_index_is_rebuilt_of_is_bounded(tmp_path: Path) -> None:
+    for name in ("m-1", "m-2"):
+        ckptparse.write(tmp_path / name, {f"w{n:03}": np.float32(n + 1) for n in range(100)})
+    (tmp_path / "m-1.index").unlink()
+    assert len(ckptparse.recover(tmp_path / "m-1")) == 100
+    few = replace(DEFAULT_LIMITS, single_entries=10)
+    found = ckptparse.recover(tmp_path / "m-1", limits=few)
+    assert list(found) == [f"w{n:03}" for n in range(10)]
+    said = [one.message for one in found.report.problems if one.code == "limit.reached"]
+    assert len(said) == 1 and said[0].startswith("only 10 of the 100 tensors")
+    assert "Limits.single_entries" in said[0]

@@ -106,8 +106,7 @@ def layout_of_view(view: IndexView) -> Layout:
     """Return the payloads that an index describes, in the order of their offsets."""
     shards: dict[int, list[tuple[int, int, Payload]]] = defaultdict(list)
     for name, payload in view.iter_payloads():
-        tensor = view.tensors[name.tensor]
-        full_shape = tensor.shape if name.piece is not None else ()
+        full_shape = view.tensors[name.tensor].shape if name.piece is not None else ()
         item = Payload(
             name.tensor,
             payload.data_type,
