@@ -28,6 +28,7 @@ from ckptparse.examination import (
     plain_rows,
     salvaged_table,
 )
+from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files import local
@@ -617,10 +618,17 @@ def test_of_another_checkpoint_only_so_many_tensors_are_evidence(
 
     assert recovered(100) == 100
     placed = counted(monkeypatch, fit._Shard, "place")
-    added = counted(monkeypatch, siblings.Siblings, "_add")
+    saves: list[siblings._Save] = []
+    make = siblings._Save
+
+    def keep(view: IndexView, most: int) -> siblings._Save:
+        saves.append(make(view, most))
+        return saves[-1]
+
+    monkeypatch.setattr(siblings, "_Save", keep)
     assert recovered(99) == (0 if lost == "index" else 100)
     assert not placed.given
-    assert len(added.given) == (0 if lost == "index" else 99)
+    assert [len(save._numbers) for save in saves] == ([] if lost == "index" else [99])
 
 
 def test_the_index_of_many_data_files_of_the_evidence_is_read_once(
