@@ -72,11 +72,11 @@ class Limits:
     """Entries of one table. Each takes at least 3 bytes in the file, and some hundred in memory.
     Checkpoints of more than 100,000 tensors are rare. One block has at most 1/16 of these, or
     100,000: writers make blocks of 256 KiB."""
-    key_bytes: int = 1 << 26
-    """Bytes of a table's keys, in full, beyond 16 times its blocks. Keys share their first bytes
-    with the one before, and TensorFlow stores a full key every 16 entries. Without full keys they
-    can grow with the square of the file. Those of one block take at most an eighth of
-    `memory_bytes`, beyond twice the block."""
+    key_bytes: int = 1 << 25
+    """Bytes of a table's keys, in full, beyond 6 times its blocks. Keys share their first bytes
+    with the one before, and TensorFlow stores a full key every 16 entries: names of 300 bytes take
+    5 times their blocks. Without full keys they can grow with the square of the file. Those of one
+    block take at most an eighth of `memory_bytes`, beyond twice the block."""
     blocks: int = 2048
     """Blocks of one table, beyond one for each 4 KiB of its file. Writers make blocks of 4 to 256
     KiB. A hostile table would have one for each 25 bytes, and each takes 30 to 150 µs. Chunks of a

@@ -384,7 +384,7 @@ def test_sum_of_the_keys_is_bounded_over_all_blocks(open_table: Opener, slack: i
     pairs = [(b"x" * n, b"") for n in range(1, 2001)]
     file = b.table(pairs, block_size=4096, restart_interval=10_000)
     blocks = sum(size for _, size in file.blocks)
-    beyond = sum(len(key) for key, _ in pairs) - 16 * blocks
+    beyond = sum(len(key) for key, _ in pairs) - 6 * blocks
     assert beyond > 0 and len(file.blocks) > 2
     table = open_table(file, limits=Limits(key_bytes=beyond + slack))
     if slack < 0:

@@ -189,10 +189,10 @@ def test_entries_of_long_runs_of_all_blocks_count_together() -> None:
 # ---- what keys take together
 
 
-def test_keys_may_take_sixteen_times_their_blocks_and_what_the_limit_says() -> None:
-    check_key_bytes(16 * 100 + 7, 100, Limits(key_bytes=7))
+def test_keys_may_take_six_times_their_blocks_and_what_the_limit_says() -> None:
+    check_key_bytes(6 * 100 + 7, 100, Limits(key_bytes=7))
     with pytest.raises(LimitError) as caught:
-        check_key_bytes(16 * 100 + 8, 100, Limits(key_bytes=7))
+        check_key_bytes(6 * 100 + 8, 100, Limits(key_bytes=7))
     assert caught.value.limit == "key_bytes"
 
 
@@ -208,7 +208,7 @@ def test_swelling_keys_are_read_up_to_the_limit_and_no_further(
     ask: Callable[[Block, Limits], object],
 ) -> None:
     made = block(swelling(200), 0)
-    beyond = sum(range(1, 201)) - 16 * len(made.contents)
+    beyond = sum(range(1, 201)) - 6 * len(made.contents)
     ask(made, Limits(key_bytes=beyond))
     with pytest.raises(LimitError) as caught:
         ask(made, Limits(key_bytes=beyond - 1))
@@ -481,7 +481,7 @@ def test_keys_of_all_blocks_count_together(monkeypatch: pytest.MonkeyPatch) -> N
         blocks.append(b.Stored(b.close_block(entries), key=first * 200))
         sizes += len(blocks[-1].contents)
     data = b.assemble(blocks).data
-    beyond = 2 * sum(range(1, 201)) - 16 * sizes
+    beyond = 2 * sum(range(1, 201)) - 6 * sizes
     for small in (True, False):
         if small:
             # Each block is a part of its own.

@@ -170,7 +170,7 @@ def test_the_limit_that_is_passed_is_named() -> None:
     """Each of 200 keys adds a byte to the one before."""
     swelling = b"".join(b.varint(number) + b"\x01\x00x" for number in range(200))
     made = made_block(swelling, 0)
-    beyond = sum(range(1, 201)) - 16 * len(made.contents)
+    beyond = sum(range(1, 201)) - 6 * len(made.contents)
     for limits, name in (
         (Limits(entries=200, key_bytes=beyond - 1), "key_bytes"),
         (Limits(entries=199, key_bytes=beyond), "entries"),
@@ -200,7 +200,7 @@ def test_a_block_has_a_sixteenth_of_the_entries_of_its_table_or_100000(
 
 @pytest.mark.parametrize(
     ("key_bytes", "memory_bytes", "most"),
-    [(10, 1 << 40, 16_010), (10, 8 * 7 + 7, 2_007), (10, 8 * 14_010, 16_010), (10, 0, 2_000)],
+    [(10, 1 << 40, 6_010), (10, 8 * 7 + 7, 2_007), (10, 8 * 4_010, 6_010), (10, 0, 2_000)],
 )
 def test_keys_of_a_block_take_an_eighth_of_the_memory_and_twice_the_block(
     key_bytes: int, memory_bytes: int, most: int
@@ -212,11 +212,11 @@ def test_keys_of_a_block_take_an_eighth_of_the_memory_and_twice_the_block(
 @pytest.mark.parametrize(
     ("keys", "key_bytes", "limit", "number"),
     [
-        (1, 1_610, "memory_bytes", 8 * 1_410),
-        (1, 1_611, "key_bytes", 11),
-        (100_000, 1_611, "key_bytes", 11),
-        (100_001, 1_611, "entries", 16 * 100_001),
-        (1_600_001, 1_611, "entries", 1_600_001),
+        (1, 610, "memory_bytes", 8 * 410),
+        (1, 611, "key_bytes", 11),
+        (100_000, 611, "key_bytes", 11),
+        (100_001, 611, "entries", 16 * 100_001),
+        (1_600_001, 611, "entries", 1_600_001),
     ],
 )
 def test_the_limit_that_a_block_passes_is_named_with_its_number(

@@ -48,6 +48,9 @@ beyond these. One takes 2 to 4 µs."""
 _FREE_ENTRIES, _ENTRIES_BY_BLOCK = 100_000, 16
 """Entries that one block may have, or so great a part of those of its table if that is more.
 Writers end a block at 4 to 256 KiB: it has 90,000 at most."""
+_KEYS_BY_BLOCKS = 6
+"""Keys of a table may take so many times its blocks, beyond `Limits.key_bytes`. In TensorFlow's
+blocks names of 300 bytes take 5 times; whatever they are, 16 times is the most."""
 _MEMORY_BY_KEYS, _KEYS_BY_BLOCK = 8, 2
 """Keys of one block may take so great a part of `Limits.memory_bytes`, and so many times the block:
 they are in memory three times at once. A block of 256 KiB may have 512 times its size."""
@@ -334,9 +337,9 @@ class LongRuns:
 
 
 def check_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> None:
-    """Raise `LimitError` if keys take more than `Limits.key_bytes` beyond 16 times their blocks."""
+    """Raise `LimitError` if keys take more than `Limits.key_bytes` beyond 6 times their blocks."""
     # Called for every key: what would be said is put into words only if it is.
-    if key_bytes - RESTART_INTERVAL * blocks > limits.key_bytes:
+    if key_bytes - _KEYS_BY_BLOCKS * blocks > limits.key_bytes:
         raise _too_many_key_bytes(key_bytes, blocks, limits)
 
 
@@ -347,7 +350,7 @@ def most_in_block(limits: Limits) -> int:
 
 def _most_key_bytes(size: int, limits: Limits) -> int:
     """Return how many bytes the keys of one block of so many bytes may have."""
-    most = limits.key_bytes + RESTART_INTERVAL * size
+    most = limits.key_bytes + _KEYS_BY_BLOCKS * size
     return min(most, limits.memory_bytes // _MEMORY_BY_KEYS + _KEYS_BY_BLOCK * size)
 
 
@@ -358,7 +361,7 @@ def _too_much(keys: int, key_bytes: int, size: int, limits: Limits) -> LimitErro
     if keys > most_in_block(limits):
         what = f"{_ENTRIES_BY_BLOCK} times the number of entries of one block"
         return limit_error(limits, "entries", _ENTRIES_BY_BLOCK * keys, what)
-    if key_bytes > limits.key_bytes + RESTART_INTERVAL * size:
+    if key_bytes > limits.key_bytes + _KEYS_BY_BLOCKS * size:
         return _too_many_key_bytes(key_bytes, size, limits)
     beyond = key_bytes - _KEYS_BY_BLOCK * size
     what = f"{_MEMORY_BY_KEYS} times what the keys of a block of {size} bytes take beyond twice it"
@@ -366,7 +369,7 @@ def _too_much(keys: int, key_bytes: int, size: int, limits: Limits) -> LimitErro
 
 
 def _too_many_key_bytes(key_bytes: int, blocks: int, limits: Limits) -> LimitError:
-    beyond = key_bytes - RESTART_INTERVAL * blocks
+    beyond = key_bytes - _KEYS_BY_BLOCKS * blocks
     what = f"What the table's keys take beyond {blocks} bytes of blocks"
     return limit_error(limits, "key_bytes", beyond, what)
 

@@ -276,6 +276,15 @@ def shared_names(directory: Path, size: int) -> Path:
     return write(directory, numbered(size, lambda number: _entry(number, 4), stem=head))
 
 
+def most_name_bytes(directory: Path, size: int) -> Path:
+    """Names that share as many bytes as `Limits.key_bytes` allows."""
+    pairs = list(numbered(size, lambda number: _entry(number, 4)))
+    stored = len(pairs) * (ENTRY_BYTES - 5)
+    # One key in 16 is stored in full: a longer name lengthens its block, too.
+    width = int((6 * stored + (1 << 25)) / len(pairs) / (1 - 6 / 16)) - 16
+    return write(directory, ((b"a/" * (width // 2) + key, value) for key, value in pairs))
+
+
 def long_names(directory: Path, size: int) -> Path:
     """Names of 1,000 bytes of which each is stored in full."""
     count = size // 1020
@@ -351,6 +360,7 @@ KINDS = {
     "bad shard files": bad_shard_files,
     "sound shard files": sound_shard_files,
     "shared names": shared_names,
+    "most name bytes": most_name_bytes,
     "long names": long_names,
     "deep names": deep_names,
     "odd names": odd_names,
