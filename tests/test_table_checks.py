@@ -215,6 +215,15 @@ def test_swelling_keys_are_read_up_to_the_limit_and_no_further(
     assert caught.value.limit == "key_bytes"
 
 
+def test_keys_of_a_block_take_an_eighth_of_the_memory_beyond_twice_the_block() -> None:
+    made = block(swelling(200), 0)
+    beyond = sum(range(1, 201)) - 2 * len(made.contents)
+    made.decode_entries(limits=Limits(memory_bytes=8 * beyond))
+    with pytest.raises(LimitError) as caught:
+        made.decode_entries(limits=Limits(memory_bytes=8 * beyond - 1))
+    assert caught.value.limit == "memory_bytes"
+
+
 def test_a_block_has_as_many_entries_as_the_limit_says_and_no_more() -> None:
     made = block(A + B + C, 0)
     assert len(made.decode_entries(limits=Limits(entries=3)).keys) == 3
