@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, item_size
-from ckptparse.examination.case import Case
+from ckptparse.examination.case import ATTEMPT_BYTES, Case
 from ckptparse.examination.check import Check
 from ckptparse.examination.outcome import Span
 from ckptparse.examination.payload import Form, PartName, Payload
@@ -65,6 +65,8 @@ _COMPARED = 1 << 20
 """Bytes of a tensor that are compared."""
 _MOST_WHOLE = 1 << 14
 """Whole tensors of which it is asked what another save's index says."""
+_COMPARISONS = 8
+"""Comparisons for each repair that is tried: as many as proofs by copies."""
 _MOST_ASKED = 64
 """Tensors that are looked at until it is known whose a data file is."""
 
@@ -93,6 +95,9 @@ class Borrowing:
         self.files: DataFiles = case.files
         self._siblings = siblings
         self._mine = {file.path for file in case.payload_files()} | set(case.survey.leftovers)
+        self._told: dict[tuple[Payload, Recipe], Remains] = {}
+        attempts = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
+        self._left = _COMPARISONS * attempts
 
     def is_own(self, path: str) -> bool:
         """Tell whether a file is one of the checkpoint's own data files."""
@@ -121,22 +126,27 @@ class Borrowing:
         recipe = self._lent(found, payload)
         if recipe is None or payload.size < _LEAST or payload.form is Form.RECORD:
             return Remains.NOTHING
-        other = self._read(recipe, min(payload.size, _COMPARED))
-        told = [self._compare(payload, other)]
-        told += [
-            self._compare(payload.moved(*way), other)
-            for way in islice(ways, _MOST_WAYS)
-            if way != (payload.file, 0)
-        ]
-        if Remains.SAME in told:
-            return Remains.SAME
-        if Remains.FILLED in told:
-            return Remains.FILLED
-        return Remains.OTHER if Remains.OTHER in told else Remains.NOTHING
+        told = set()
+        moved = (payload.moved(*way) for way in islice(ways, _MOST_WAYS))
+        for there in dict.fromkeys((payload, *moved)):
+            told.add(self._remains_at(there, recipe))
+            if Remains.SAME in told:
+                break
+        return next(one for one in Remains if one in told)
+
+    def _remains_at(self, there: Payload, recipe: Recipe) -> Remains:
+        """Compare what lies at one place, once; nothing, if more are asked than are allowed."""
+        known = self._told.get((there, recipe))
+        if known is None:
+            self._left -= 1
+            known = Remains.NOTHING
+            if self._left >= 0 and there.offset >= 0:
+                other = self._read(recipe, min(there.size, _COMPARED))
+                known = self._compare(there, other)
+            self._told[there, recipe] = known
+        return known
 
     def _compare(self, there: Payload, other: Bytes) -> Remains:
-        if there.offset < 0:
-            return Remains.NOTHING
         width = item_size(there.data_type) or 1
         held = min(available_bytes(self.files, there), len(other)) // width * width
         if held >= _LEAST:
