@@ -358,7 +358,7 @@ def test_files() -> list[Path]:
 def wheel(session: nox.Session) -> None:
     """The most telling tests on the built wheel, from the sdist without its sources."""
     session.install("build", "twine")
-    dist = Path(session.create_tmp()) / "dist"
+    dist = Path(session.create_tmp()).resolve() / "dist"
     shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist), silent=True)
     (built,) = dist.glob("*.whl")
