@@ -11,7 +11,9 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum
 from io import BytesIO
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
+
+import numpy as np
 
 from ckptparse.coding.checksum import crc32c, mask_crc, unmask_crc
 from ckptparse.coding.varint import decode_varint, encode_varint
@@ -303,7 +305,8 @@ def _uncompress_large(contents: bytes, size: int) -> bytes:
     """Decompress into memory that is there once.
 
     What newer releases of python-snappy are made of gives a buffer of its own, of which bytes are a
-    copy. Bytes that are written through a stream's view are given out by the stream uncopied.
+    copy. Bytes that are written through a stream's view are given out by the stream uncopied. On
+    free-threaded builds it writes into no view, but into an array that is one.
     """
     try:
         from cramjam import snappy
@@ -311,5 +314,6 @@ def _uncompress_large(contents: bytes, size: int) -> bytes:
         return _uncompress(contents)
     stream = BytesIO(bytes(size))
     with stream.getbuffer() as view:
-        written = snappy.decompress_raw_into(contents, view)
+        # No variable: after an error its traceback would keep the view from being released.
+        written = snappy.decompress_raw_into(contents, cast("Any", np.frombuffer(view, np.uint8)))
     return stream.getvalue() if written == size else b""
