@@ -103,6 +103,7 @@ TESTS: dict[str, Sequence[str]] = {
         "test_small_payloads",
         "test_small_tensors",
         "test_limits",
+        "test_lacking_kinds",
         "test_pickling",
     ),
     "legacy": (
