@@ -170,9 +170,10 @@ def test_whatever_protobuf_prints_is_parsed_so(seed: int, message_type: type[Mes
     message = made(message_type(), random.Random(seed))
     for show in PRINTERS:
         text = show(message)
-        found = find(message_type, text)
-        assert found is not None, text
-        assert same(found, parsed(message_type, text))
+        found, known = find(message_type, text), parsed(message_type, text)
+        # Of bytes that begin with a quote, `str` of protobuf 5 prints what no parser takes.
+        assert found is not None or known is None, text
+        assert same(found, known)
 
 
 @given(st.lists(st.tuples(st.integers(0, len(GRAPH)), st.integers(0, 3), st.sampled_from(PIECES))))
