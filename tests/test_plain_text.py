@@ -23,6 +23,7 @@ from ckptparse.proto.meta_graph_pb2 import MetaGraphDef
 from ckptparse.proto.parsing import parse_text
 from ckptparse.proto.plain_text import find_plain
 from ckptparse.proto.saved_model_pb2 import SavedModel
+from ckptparse.proto.struct_pb2 import StructuredValue
 
 pytestmark = pytest.mark.proto
 
@@ -162,6 +163,16 @@ PRINTERS: list[Callable[[Message], str]] = [
     lambda message: text_format.MessageToString(message, as_utf8=True),
     lambda message: text_format.MessageToString(message, as_one_line=True),
 ]
+
+
+@pytest.mark.parametrize(
+    "number", [0, 1, -1, 69, (1 << 63) - 1, -(1 << 63), 1 << 63, -(1 << 63) - 1]
+)
+def test_signed_numbers_are_parsed_so(number: int) -> None:
+    text = f"int64_value: {number}"
+    found, known = find(StructuredValue, text), parsed(StructuredValue, text)
+    assert (found is None) == (not -(1 << 63) <= number < 1 << 63)
+    assert same(found, known)
 
 
 @given(st.integers(0, 1 << 32), st.sampled_from([MetaGraphDef, SavedModel, graph_pb2.GraphDef]))

@@ -63,6 +63,11 @@ _INTEGERS = {
     FieldDescriptor.TYPE_UINT64: range(1 << 64),
 }
 """The types that are varints."""
+_SIGNED = {
+    FieldDescriptor.TYPE_SINT32: range(-(1 << 31), 1 << 31),
+    FieldDescriptor.TYPE_SINT64: range(-(1 << 63), 1 << 63),
+}
+"""The types that are varints whose lowest bit is the sign."""
 _FIXED = {
     FieldDescriptor.TYPE_FIXED32: (FIXED32, "<I"),
     FieldDescriptor.TYPE_FIXED64: (FIXED64, "<Q"),
@@ -169,6 +174,8 @@ def _find_encoder(field: FieldDescriptor) -> tuple[int, _Encode] | None:
         return VARINT, partial(_encode_word, _BOOLS)
     if field.type in _INTEGERS:
         return VARINT, partial(_encode_integer, _INTEGERS[field.type])
+    if field.type in _SIGNED:
+        return VARINT, partial(_encode_signed, _SIGNED[field.type])
     if field.type in _FIXED:
         wire, form = _FIXED[field.type]
         return wire, partial(_encode_fixed, form)
@@ -198,10 +205,19 @@ def _encode_word(known: dict[str, bytes], kind: int, text: str) -> bytes:
 
 
 def _encode_integer(allowed: range, kind: int, text: str) -> bytes:
+    return _varint(_allowed_integer(allowed, kind, text))
+
+
+def _encode_signed(allowed: range, kind: int, text: str) -> bytes:
+    number = _allowed_integer(allowed, kind, text)
+    return _varint(number << 1 ^ number >> 63)
+
+
+def _allowed_integer(allowed: range, kind: int, text: str) -> int:
     number = _integer(kind, text)
     if number not in allowed:
         raise ValueError("out of range")
-    return _varint(number)
+    return number
 
 
 def _encode_fixed(form: str, kind: int, text: str) -> bytes:
