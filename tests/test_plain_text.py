@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google.protobuf
 import pytest
 from google.protobuf import text_format
 from google.protobuf.message import Message
@@ -159,10 +160,12 @@ def made_value(field: Any, chance: random.Random) -> Any:
 
 PRINTERS: list[Callable[[Message], str]] = [
     text_format.MessageToString,
-    str,
     lambda message: text_format.MessageToString(message, as_utf8=True),
     lambda message: text_format.MessageToString(message, as_one_line=True),
 ]
+if not google.protobuf.__version__.startswith("5."):
+    # There it leaves quotes and backslashes in bytes as they are.
+    PRINTERS.append(str)
 
 
 @pytest.mark.parametrize(
@@ -181,10 +184,9 @@ def test_whatever_protobuf_prints_is_parsed_so(seed: int, message_type: type[Mes
     message = made(message_type(), random.Random(seed))
     for show in PRINTERS:
         text = show(message)
-        found, known = find(message_type, text), parsed(message_type, text)
-        # Of bytes that begin with a quote, `str` of protobuf 5 prints what no parser takes.
-        assert found is not None or known is None, text
-        assert same(found, known)
+        found = find(message_type, text)
+        assert found is not None, text
+        assert same(found, parsed(message_type, text))
 
 
 @given(st.lists(st.tuples(st.integers(0, len(GRAPH)), st.integers(0, 3), st.sampled_from(PIECES))))
