@@ -7,19 +7,17 @@ are less than a page apart are read as one run.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ckptparse.elements import allocate
+from ckptparse.files.storage import ReadInto
 from ckptparse.tensor import Region
 
 __all__ = ["bytes_of", "read_region"]
-
-ReadInto = Callable[[int, memoryview], None]
-"""Fills a buffer with the bytes from an offset in the tensor on."""
 
 _WINDOW = 1 << 20
 """Bytes that are read at once if some of them are not wanted, so that memory stays small."""

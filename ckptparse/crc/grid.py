@@ -6,7 +6,7 @@ chained afterwards, all blocks together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.chains import chained
 from ckptparse.crc.field import WideTable, multiply_each, multiply_table, power_of_x
 from ckptparse.crc.windows import Column, Ends, Track, Wanted, Words, find_windows
+from ckptparse.files.storage import ReadInto
 
 __all__ = ["GridRegisters"]
 
@@ -22,9 +23,6 @@ _FEW = 1 << 15
 """Registers for which it takes longer to make a table of 65,536 products than to do without."""
 _WINDOW = 1 << 18
 """Bytes that are read at once: they stay in the processor's cache."""
-
-ReadInto = Callable[[int, memoryview], None]
-"""Fills a buffer with the bytes of a file at an offset."""
 
 
 class GridRegisters:

@@ -19,6 +19,7 @@ __all__ = [
     "Content",
     "FileKind",
     "FileStat",
+    "ReadInto",
     "Source",
     "Storage",
     "WritableStorage",
@@ -36,6 +37,8 @@ Buffer = bytes | bytearray | memoryview
 """Bytes in memory."""
 Content = Buffer | BinaryIO
 """What a mapping has for a name: bytes, or a file object that can be read and can seek."""
+ReadInto = Callable[[int, memoryview], None]
+"""Fills a buffer with the bytes of a file at an offset."""
 
 FileKind = Literal["file", "directory", "dangling", "other"]
 """`dangling`: a link to nothing; `other`: a FIFO, a device, a socket."""

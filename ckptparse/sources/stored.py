@@ -17,7 +17,7 @@ from ckptparse.dtypes import item_size, numpy_dtype
 from ckptparse.elements import allocate, finish_elements, make_plain, needs_finishing
 from ckptparse.errors import CheckpointError, MalformedError, located
 from ckptparse.files.context import Context
-from ckptparse.files.storage import Source, check_range
+from ckptparse.files.storage import ReadInto, Source, check_range
 from ckptparse.tensor import plan_index
 from ckptparse.tensor_like import TensorLike
 
@@ -240,7 +240,7 @@ class _StoredContent:
 
     def __init__(
         self,
-        read_into: Callable[[int, memoryview], None],
+        read_into: ReadInto,
         size: int,
         data_type: int,
         *,

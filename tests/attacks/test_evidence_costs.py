@@ -17,7 +17,7 @@ import ckptparse
 from ckptparse.examination import places as shifts
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.limits import DEFAULT_LIMITS
-from ckptparse.recovery import doubt, images, matches, siblings
+from ckptparse.recovery import borrowing, doubt, images, matches, siblings
 from ckptparse.recovery.evidence import places
 
 
@@ -85,6 +85,31 @@ def test_a_copy_whose_checksums_are_all_the_same_is_checked_once(
     tried = calls(siblings, "fits")
     ckptparse.recover(tmp_path / "m" / "m", siblings=False, evidence=[tmp_path / "copy"])
     assert 0 < tried["fits"] <= 2 * count
+
+
+@pytest.mark.parametrize("attempts", [256, 4])
+def test_own_bytes_are_compared_once_with_those_of_a_copy_and_so_often_at_most(
+    attempts: int, tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    count = 150
+    rng = np.random.default_rng(3)
+    values = {f"w{n:03}": rng.normal(0, 0.05, 64).astype("<f4") for n in range(count)}
+    for name in ("m", "copy"):
+        (tmp_path / name).mkdir()
+        ckptparse.write(tmp_path / name / "m", values)
+    path = tmp_path / "m" / "m.data-00000-of-00001"
+    held = np.frombuffer(path.read_bytes(), np.uint8).reshape(count, -1).copy()
+    held[:, 100:130] = rng.integers(0, 256, (count, 30))
+    path.write_bytes(held.tobytes())
+    compared = calls(borrowing, "_compare")
+    limits = replace(DEFAULT_LIMITS, attempts=attempts)
+    found = ckptparse.recover(
+        tmp_path / "m" / "m", siblings=False, evidence=[tmp_path / "copy"], limits=limits
+    )
+    size = sum(one.stat().st_size for one in (tmp_path / "m").iterdir())
+    assert 0 < compared["_compare"] <= min(count, 8 * (attempts + size // 32768))
+    if attempts == 256:
+        assert len(found) == count
 
 
 def _in_shards(directory: Path, count: int) -> str:
