@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 
 import numpy as np
@@ -14,6 +16,7 @@ from ckptparse.crc.grid import GridRegisters
 from ckptparse.crc.registers import byte_registers, coarse_registers
 from ckptparse.crc.search import Registers, find_splits
 from ckptparse.crc.windows import Wanted
+from ckptparse.parallel import most_threads
 
 WANTED = st.tuples(st.integers(0, 40), st.integers(1, 600))
 
@@ -102,6 +105,27 @@ def test_a_stream_may_go_on_after_a_search() -> None:
     assert registers.find_each([item]) == {item: []}
     registers.extend(data[4096 * 3 :])
     assert registers.find_each([item]) == {item: [4096 * 2]}
+
+
+def test_a_large_range_is_read_by_threads_and_its_registers_stay_in_order() -> None:
+    size = (33 << 20) + 5
+    data = np.random.default_rng(0).bytes(size)
+    readers: set[int] = set()
+
+    def read_into(offset: int, buffer: memoryview) -> None:
+        readers.add(threading.get_ident())
+        time.sleep(0.001)
+        buffer[:] = data[offset : offset + len(buffer)]
+
+    registers = GridRegisters(512, [100])
+    registers.extend(data[:7])
+    registers.extend_from(read_into, 7, size)
+    parts = [(512 * 3000, 512 * 9000 + 100), (0, 512), (32 << 20, 1 << 20)]
+    wanted = [wanted_at(data, start, count) for start, count in parts]
+    found = registers.find_each(wanted)
+    assert found == {one: [start] for one, (start, _) in zip(wanted, parts, strict=True)}
+    assert registers.size == size // 512 * 512
+    assert len(readers) == most_threads()
 
 
 def test_a_place_that_was_not_kept_is_refused() -> None:

@@ -1,18 +1,21 @@
 """The CRC registers of a stream on the grid of blocks, and what is sought there.
 
-As fast as the library's checksum: a call for each piece of a block. The checksums of the pieces are
-chained afterwards, all blocks together.
+A call of the library for each piece of a block. The checksums of the pieces are chained afterwards,
+all blocks together. The calls hold the interpreter's lock; one thread reads while another makes
+them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 import numpy as np
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.chains import chained
 from ckptparse.crc.field import WideTable, multiply_each, multiply_table, power_of_x
+from ckptparse.crc.threads import Spare, in_threads
 from ckptparse.crc.windows import Column, Ends, Track, Wanted, Words, find_windows
 from ckptparse.files.storage import ReadInto
 
@@ -21,8 +24,11 @@ __all__ = ["GridRegisters"]
 _ALL_ONES = 0xFFFFFFFF
 _FEW = 1 << 15
 """Registers for which it takes longer to make a table of 65,536 products than to do without."""
-_WINDOW = 1 << 18
-"""Bytes that are read at once: they stay in the processor's cache."""
+_WINDOW = 1 << 20
+"""Bytes that a thread reads at once. They stay in the processor's cache; with fewer, threads wait
+for each other between the calls."""
+_SHARED = 1 << 24
+"""Bytes from which on threads share the work: to start them takes as long as to check some MiB."""
 
 
 class GridRegisters:
@@ -43,7 +49,7 @@ class GridRegisters:
         "_pieces",
         "_rest",
         "_tracks",
-        "_window",
+        "_windows",
         "places",
         "size",
         "step",
@@ -55,7 +61,7 @@ class GridRegisters:
         edges = [*self.places[1:], step]
         self._pieces = tuple(zip(self.places, edges, strict=True))
         self._fresh: list[Words] = []
-        self._window = _Window(step, self._pieces)
+        self._windows = Spare(partial(_Window, step, self._pieces))
         self._columns = [np.empty(0, np.uint32) for _ in self.places]
         self._columns[0] = np.array([_ALL_ONES], np.uint32)
         self._tracks: list[Track] = []
@@ -85,7 +91,7 @@ class GridRegisters:
         self.extend(memoryview(first))
         start += missing
         whole = (stop - start) // self.step * self.step
-        self._fill(start, start + whole, read_into)
+        self._fill(start, start + whole, read_into, shared=whole >= _SHARED)
         last = bytearray(stop - start - whole)
         read_into(start + whole, memoryview(last))
         self.extend(memoryview(last))
@@ -118,18 +124,28 @@ class GridRegisters:
         def copy(start: int, window: memoryview) -> None:
             window[:] = blocks[start : start + len(window)]
 
-        self._fill(0, len(blocks), copy)
+        self._fill(0, len(blocks), copy, shared=False)
 
-    def _fill(self, start: int, stop: int, fill: ReadInto) -> None:
-        """Add whole blocks, which `fill` puts into a window."""
+    def _fill(self, start: int, stop: int, fill: ReadInto, *, shared: bool) -> None:
+        """Add whole blocks, which `fill` puts into a window; of several threads, if `shared`."""
         blocks = (stop - start) // self.step
         if not blocks:
             return
         crcs = np.empty((blocks, len(self._pieces)), np.uint32)
-        for first in range(0, blocks, self._window.blocks):
-            some = crcs[first : first + self._window.blocks]
-            fill(start + first * self.step, self._window.memory[: len(some) * self.step])
-            some[:] = self._window.checksums(len(some))
+        most = max(1, _WINDOW // self.step)
+
+        def check(first: int) -> None:
+            some = crcs[first : first + most]
+            with self._windows.taken() as window:
+                fill(start + first * self.step, window.memory[: len(some) * self.step])
+                some[:] = window.checksums(len(some))
+
+        windows = range(0, blocks, most)
+        if shared:
+            in_threads(check, windows)
+        else:
+            for first in windows:
+                check(first)
         self._fresh.append(crcs.T)
         self.size += stop - start
 
@@ -162,11 +178,10 @@ class _Window:
     To make an object for each piece takes longer than to copy it.
     """
 
-    __slots__ = ("_pieces", "_step", "_views", "blocks", "memory")
+    __slots__ = ("_pieces", "_step", "_views", "memory")
 
     def __init__(self, step: int, pieces: Sequence[tuple[int, int]]) -> None:
-        self.blocks = max(1, _WINDOW // step)
-        self.memory = memoryview(bytearray(self.blocks * step))
+        self.memory = memoryview(bytearray(max(1, _WINDOW // step) * step))
         self._step = step
         self._pieces = pieces
         self._views: list[memoryview] = []

@@ -44,8 +44,8 @@ __all__ = [
 SMALLEST = 4096
 """The size of the smallest stripe. Larger ones are multiples of it, so its grid finds all."""
 
-_PIECE = 1 << 22
-"""Bytes that are read at once."""
+_PIECE = 1 << 26
+"""Bytes after which the caller is told."""
 _MOST_PLACES = 8
 """Offsets within a block at which a register is kept: each costs one call for every block."""
 _MOST_PASSES = 4
