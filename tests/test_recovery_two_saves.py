@@ -171,6 +171,22 @@ def test_a_copy_is_promised_if_what_is_left_is_of_it(damage: str, tmp_path: Path
         assert recovery[name].status.proved and faults.same(recovery[name].read(), array), name
 
 
+def test_a_copy_of_a_large_tensor_is_promised_if_what_is_left_is_of_it(tmp_path: Path) -> None:
+    """It is larger than what is compared of a tensor. A counter fails as well."""
+    rng = np.random.default_rng(1)
+    this: dict[str, Any] = {"large": rng.normal(0, 0.05, 300_000).astype(np.float32)}
+    this["step"] = np.int64(1000)
+    prefix = tmp_path / "m-1"
+    write(prefix, this, shards=1)
+    write(tmp_path / "copy" / "m-1", this, shards=1)
+    path = shard(prefix, 0, 1)
+    raw = path.read_bytes()
+    path.write_bytes(raw[:8192] + bytes(4096) + raw[12288:-8] + bytes(8))
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "copy"])
+    assert recovery["large"].status.proved and faults.same(recovery["large"].read(), this["large"])
+    assert faults.judge(recovery, this).wrong == ()
+
+
 def test_small_integers_that_lie_elsewhere_too_promise_nothing(tmp_path: Path) -> None:
     """Three numbers below 10 lie among a thousand such, whichever save they are of."""
     rng = np.random.default_rng(1)

@@ -509,22 +509,25 @@ class _Layout:
         return spans
 
     def _unlike(self, payload: Payload, value: bytes) -> list[Span]:
-        """Return where the bytes of a payload differ from a value, read as they agree best."""
-        best = 0, payload.size
+        """Return where the bytes of a payload differ from a value, however its file is read.
+
+        If bytes were put in, what stands before them agrees in one way, and what follows in
+        another.
+        """
+        expected = np.frombuffer(value, np.uint8)
+        differ = np.ones(len(expected), np.bool_)
         for way in islice(self._known, _MOST_WAYS):
             place = payload.moved(*way)
             held = available_bytes(self._files, place) if place.offset >= 0 else 0
-            if held:
+            if held := min(held, len(expected)):
                 stored = np.frombuffer(self._files.read(place.file, place.offset, held), np.uint8)
-                differ = np.append(
-                    stored != np.frombuffer(value, np.uint8)[:held], held < len(value)
-                )
-                wrong = np.flatnonzero(differ)
-                if not len(wrong):
-                    return []
-                last = payload.size if held < payload.size else int(wrong[-1]) + 1
-                best = min(best, (int(wrong[0]), last), key=lambda span: span[1] - span[0])
-        return [best]
+                differ[:held] &= stored != expected[:held]
+        wrong = np.flatnonzero(differ)
+        if not len(wrong):
+            return []
+        # The first bytes of a large one are compared: damage at their end may go on.
+        last = int(wrong[-1]) + 1
+        return [(int(wrong[0]), payload.size if last == len(expected) else last)]
 
     def _is_filled(self, there: Payload, payload: Payload) -> bool:
         """Tell whether the sectors around a payload hold one byte again and again, and more fails.
