@@ -38,6 +38,15 @@ SEEDS = [
     481,
     504,
     598,
+    824,
+    866,
+    1587,
+    1749,
+    3104,
+    3172,
+    3442,
+    3452,
+    4174,
 ]
 
 
@@ -49,7 +58,21 @@ def test_nothing_is_promised_that_is_another_saves(seed: int, tmp_path: Path) ->
     except ckptparse.CheckpointNotFoundError:
         return
     if case.is_told:
-        assert faults.judge(recovery, case.this).wrong == (), case.happened
+        wrong = [n for n in promised_wrongly(recovery, case.this) if not fits(recovery[n], case)]
+        assert wrong == [], case.happened
+
+
+def promised_wrongly(recovery: ckptparse.Recovery, this: dict[str, Any]) -> list[str]:
+    return [one.split(" (")[0] for one in faults.judge(recovery, this).wrong]
+
+
+def fits(tensor: ckptparse.RecoveredTensor, case: two_saves.Case) -> bool:
+    """Tell whether damage left the few bytes, or the fill, of which the other save's index says
+    that they are right: `verified` says no more than that they are.
+    """
+    expected = np.asarray(case.other[tensor.name])
+    few = expected.nbytes <= 4 or len(set(expected.tobytes())) == 1
+    return tensor.status == "verified" and few and faults.same(tensor.read(), expected)
 
 
 def arrays_of(seed: int) -> dict[str, Any]:
@@ -107,6 +130,65 @@ def test_an_index_that_was_copied_from_another_save_promises_none_of_its_values(
         if tensor.status.proved or tensor.status == "partial":
             assert faults.is_right_unmasked(tensor, this[name]), (name, tensor.method)
     assert recovery["frozen"].status.proved
+
+
+def write_in(prefix: Path, shards: list[list[str]], arrays: dict[str, Any]) -> None:
+    """Write a save with each tensor in the data file that is asked for."""
+    made = builder.Bundle()
+    made.shards = {number: bytearray() for number in range(len(shards))}
+    for number, names in enumerate(shards):
+        for name in names:
+            made.add(name, arrays[name], shard=number)
+    prefix.parent.mkdir(exist_ok=True)
+    made.write(prefix, block_size=300)
+
+
+def numbered(seed: int) -> dict[str, Any]:
+    """Make a save with counters, and with a few weights."""
+    few = np.random.default_rng(seed).normal(0, 0.05, 40).astype(np.float32)
+    more = {"few": few, "epoch": np.int32(seed), "step": np.int64(1000 * seed)}
+    return {**arrays_of(seed), **more}
+
+
+PLACED = {
+    "no entry refers to it": ([[], ["layer0"], ["step"]], {0: 1}),
+    "it is as long as another": ([["layer0", "step"], ["few"]], {0: 1}),
+    "it is proved to be another": ([["step"], ["frozen", "layer0", "epoch", "layer1"]], {0: 1}),
+}
+
+
+@pytest.mark.parametrize("lent", [True, False])
+@pytest.mark.parametrize("where", PLACED)
+def test_weights_in_the_place_of_another_data_file_speak_against_the_index(
+    where: str, lent: bool, tmp_path: Path
+) -> None:
+    """The index is another save's, whose values follow from it, or lie in data files aside."""
+    shards, moved = PLACED[where]
+    this, other, prefix = numbered(1), numbered(2), tmp_path / "m-1"
+    write_in(tmp_path / "aside" / "m-1", shards, other)
+    write_in(prefix, shards, this)
+    count = len(shards)
+    shutil.move(tmp_path / "aside" / "m-1.index", f"{prefix}.index")
+    held = {number: shard(prefix, number, count).read_bytes() for number in range(count)}
+    for number in range(count):
+        shard(prefix, number, count).unlink()
+    for number, whose in moved.items():
+        shard(prefix, number, count).write_bytes(held[whose])
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "aside"] if lent else [])
+    assert promised_wrongly(recovery, this) == []
+
+
+def test_a_copy_of_another_data_file_does_not_speak_against_the_index(tmp_path: Path) -> None:
+    """It is as long as a third one, which is lost; what follows from checksums is promised."""
+    this, prefix = numbered(1), tmp_path / "m-1"
+    shards = [["epoch", "layer0"], ["layer2", "layer3"], ["layer4", "layer5"], ["step"]]
+    write_in(prefix, shards, this)
+    shutil.copy(shard(prefix, 1, 4), shard(prefix, 0, 4))
+    shard(prefix, 2, 4).unlink()
+    shard(prefix, 3, 4).unlink()
+    recovery = ckptparse.recover(prefix)
+    assert recovery["step"].status == "derived" and recovery["step"].read() == 1000
+    assert recovery["epoch"].status == "derived" and recovery["epoch"].read() == 1
 
 
 def test_of_a_shard_of_another_save_a_copy_is_promised_if_that_save_is_known(

@@ -40,6 +40,7 @@ from ckptparse.examination.places import (
     is_telling,
     stored_dtype,
 )
+from ckptparse.examination.plausibility import has_magnitudes
 from ckptparse.examination.readers import PAGE, DataFile
 from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.survey import identity_of
@@ -65,6 +66,8 @@ __all__ = ["Belonging", "find_vanished", "find_ways", "judge_belonging"]
 
 _MOST_WAYS = 8
 """Ways of reading a file in which a value is compared with what is stored."""
+_MOST_ASKED = 64
+"""Lost tensors that are looked for in data files that are not theirs."""
 _NEAR = 64
 """Bytes at the end of a tensor of weights in which damage may not be seen: 16 elements."""
 _NOTHING = frozenset({"lfs-pointer", "html", "zeros"})
@@ -150,13 +153,60 @@ def _count_contradictions(
     taken = {one.there[0] for one in failing if one.there is not None and one.tells}
     for file, parts in by_file.items():
         mine = {one.there[0] for one in parts if one.there is not None}
-        if not _holds(case, file) or others.lie_over(file) or file in taken - mine:
-            # It holds nothing of its own.
+        moved = any(one.path != file.path for one in mine & taken)
+        if not moved and (not _holds(case, file) or others.lie_over(file) or file in taken - mine):
+            # It holds nothing of its own, and that lies nowhere else.
             continue
         against += _Layout(case, file, parts, mended).count_contradictions()
         if against > 1:
-            break
+            return against
+    return against + _count_unlisted(case, failing, others)
+
+
+def _count_unlisted(case: Case, failing: Sequence[_Failing], others: OtherFiles) -> int:
+    """Count the tensors that lie in a data file that is not theirs, and differ.
+
+    Nothing of a data file is as the index says, and it is longer than that says, or as long as
+    another one. So that one lies there. If what belongs into that looks like whole weights there,
+    and fails, the index says nothing of these weights.
+    """
+    paths = sorted(set(case.survey.data_files.values()) - _explained(case, failing))
+    lost = list(islice(_lost_weights(failing), _MOST_ASKED)) if paths else []
+    against = 0
+    for file in map(DataFile, paths):
+        size, end = case.files.size(file) or 0, case.end_of(file)
+        ends = {one.file: case.end_of(one.file) for one in lost if one.file.path != file.path}
+        there = [
+            one.moved(file)
+            for one in lost
+            if one.file in ends and (size == ends[one.file] or one.offset >= end)
+        ]
+        if there and _holds(case, file) and not others.lie_over(file):
+            against += sum(one.end <= size and is_like_weights(case.files, one) for one in there)
     return against
+
+
+def _explained(case: Case, failing: Sequence[_Failing]) -> set[str]:
+    """Return the data files of which something is whole as the index says, or is so elsewhere."""
+    known = {one.there[0].path for one in failing if one.there is not None and one.tells}
+    known |= {one.payload.file.path for one in failing if one.check.cause is Cause.TEXT}
+    known |= {one.payload.file.path for one in failing if one.is_own and one.tells}
+    known |= {
+        part.payload.file.path
+        for _, part in case.held_parts()
+        if part.payload is not None
+        and part.check.status is Status.VERIFIED
+        and is_telling(part.payload)
+    }
+    return known | {file.path for file in case.payload_files() if shows_itself(case, file)}
+
+
+def _lost_weights(failing: Sequence[_Failing]) -> Iterator[Payload]:
+    """Iterate over weights that no data file of the checkpoint holds."""
+    for one in failing:
+        mine = one.there is not None or one.is_own or one.remains is Remains.SAME
+        if not mine and is_telling(one.payload) and has_magnitudes(one.payload):
+            yield one.payload
 
 
 def find_vanished(case: Case) -> frozenset[str]:
@@ -248,6 +298,8 @@ def _iter_failing(
             borrowed = borrowing.is_borrowed(found, payload, mine)
             # What is left of a tensor says nothing of those beside it in the other file.
             there = None if borrowed or remains is Remains.SAME else way_of(found, payload)
+            if remains is Remains.SAME:
+                there = borrowing.way_nearby(found, payload)
             # Bytes are own if they lie in a data file, or what is left there is of them.
             own = found.status.proved and not claim and not borrowed
             own = own and (there is not None or lent or bool(found.recipe and found.recipe.patches))
@@ -486,7 +538,7 @@ class _Layout:
             # Nothing tells where the file was damaged after it was converted.
             return []
         if recipe is None:
-            return [(0, payload.size)]
+            return [] if self._lies_elsewhere(payload) else [(0, payload.size)]
         if one.outcome.cause is Cause.SHIFTED and one.outcome.suspect == one.outcome.ranges:
             # Bytes were put in somewhere, or lost: that is one place, and nothing tells which.
             return []
@@ -507,6 +559,14 @@ class _Layout:
         spans += [] if patches == [(0, payload.size)] else patches
         spans += [(held, payload.size)] if held < payload.size else []
         return spans
+
+    def _lies_elsewhere(self, payload: Payload) -> bool:
+        """Tell whether its file lies in another one's place, with whole weights for it."""
+        moved = [payload.moved(*way) for way in self._known if way[0].path != self._file.path]
+        return any(
+            is_there(self._files, one) and is_like_weights(self._files, one)
+            for one in moved[:_MOST_WAYS]
+        )
 
     def _unlike(self, payload: Payload, value: bytes) -> list[Span]:
         """Return where the bytes of a payload differ from a value, however its file is read.

@@ -95,6 +95,8 @@ class Borrowing:
         self.files: DataFiles = case.files
         self._siblings = siblings
         self._mine = {file.path for file in case.payload_files()} | set(case.survey.leftovers)
+        # Of some the index may say that nothing lies there.
+        self._mine |= set(case.survey.data_files.values())
         self._told: dict[tuple[Payload, Recipe], Remains] = {}
         attempts = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
         self._left = _COMPARISONS * attempts
@@ -160,10 +162,7 @@ class Borrowing:
 
     def _is_shifted(self, there: Payload, other: Bytes) -> bool:
         """Tell whether bytes lie near, but for one place at which some were put in, or lost."""
-        size = self.files.size(there.file) or 0
-        low = max(0, min(there.offset - _NEAR, size))
-        high = min(size, there.offset + len(other) + _NEAR)
-        data = bytes(self.files.read(there.file, low, high - low)) if high > low else b""
+        _, data = self._around(there, len(other))
         first = _find_from_start(data, other)
         last = _find_from_start(data[::-1], other[::-1])
         if first is None or last is None:
@@ -172,6 +171,25 @@ class Borrowing:
         lost = len(other) - head - tail
         put_in = len(data) - last[0] - tail - first[0] - head
         return min(lost, put_in) < _CHANGED
+
+    def way_nearby(self, found: Mended, payload: Payload) -> Way | None:
+        """Return where in its own file bytes lie whole that are taken from another; None: nowhere.
+
+        Bytes were put in before them, or lost.
+        """
+        recipe = self._lent(found, payload)
+        if recipe is None or not _LEAST <= payload.size <= _COMPARED:
+            return None
+        low, data = self._around(payload, payload.size)
+        at = data.find(self._read(recipe, payload.size).tobytes())
+        return None if at < 0 else (payload.file, low + at - payload.offset)
+
+    def _around(self, there: Payload, size: int) -> tuple[int, bytes]:
+        """Return what lies near the place of a payload, and at which offset that begins."""
+        held = self.files.size(there.file) or 0
+        low = max(0, min(there.offset - _NEAR, held))
+        high = min(held, there.offset + size + _NEAR)
+        return low, bytes(self.files.read(there.file, low, high - low)) if high > low else b""
 
     def is_another_record(self, found: Mended, payload: Payload) -> bool:
         """Tell whether a block of another V1 file is taken for one that may not have been it.
