@@ -151,6 +151,17 @@ def test_that_data_is_there_is_asked_once_of_each_file(
     assert not [path for path in opened if ".data-" in path]
 
 
+def test_names_that_both_have_are_in_memory_once(tmp_path: Path) -> None:
+    bundle = b.Bundle()
+    for number in range(20_000):
+        bundle.add(f"{number:05}/{'n' * 200}", np.zeros(0, np.float32))
+    one, other = (bundle.write(tmp_path / name) for name in "ab")
+    ckptparse.diff(one, other)
+    # Names take 5 MB, all else 11 MB while the second index is decoded.
+    with allocating_at_most(18_000_000):
+        assert ckptparse.diff(one, other).same
+
+
 def test_every_difference_is_told(tmp_path: Path) -> None:
     changed = {
         "f": np.float32([1, 2, 3, 6]),

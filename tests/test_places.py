@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.bundle.reader import BundleReader
+from ckptparse.files.context import Context
 
 CHECKPOINTS = [
     "saver/my_model",
@@ -81,3 +83,33 @@ def test_a_closed_checkpoint_tells_nothing(fixtures: Path) -> None:
     checkpoint.close()
     with pytest.raises(ckptparse.ClosedError):
         checkpoint.places()
+
+
+def test_the_columns_are_those_of_the_index_and_cannot_be_written_into(tmp_path: Path) -> None:
+    bundle = b.Bundle()
+    bundle.add("a", np.zeros(4, np.float32))
+    bundle.write(tmp_path / "m")
+    with ckptparse.open(tmp_path / "m") as checkpoint:
+        places = checkpoint.places()
+        for column in (places.numbers, places.offsets, places.sizes, places.crcs):
+            with pytest.raises(ValueError, match="read-only"):
+                column[0] = 1
+        assert checkpoint.places().offsets.base is places.offsets.base
+
+
+@pytest.mark.parametrize("missing", [[], [0], [7], [99], range(0, 100, 3), range(100)])
+def test_names_that_another_open_checkpoint_has_are_its_objects(
+    missing: list[int], tmp_path: Path
+) -> None:
+    names = [f"layer/{number:02}" for number in range(100)]
+    bundle = b.Bundle()
+    for name in names:
+        bundle.add(name, np.zeros(0, np.float32))
+    bundle.write(tmp_path / "m")
+    known = ["0", *(name for row, name in enumerate(names) if row not in missing), "z"]
+    reader = BundleReader.open(str(tmp_path / "m"), Context(known_names=known))
+    found = reader.places().names
+    assert list(found) == names
+    objects = {id(name) for name in known}
+    assert [id(name) in objects for name in found] == [row not in missing for row in range(100)]
+    reader.close()

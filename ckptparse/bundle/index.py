@@ -31,6 +31,7 @@ from ckptparse.bundle.naming import (
     encode_name,
     encode_slice_key,
     encode_slice_keys,
+    known_ones,
     weight_of_slices,
 )
 from ckptparse.errors import (
@@ -140,6 +141,7 @@ class BundleIndex:
         limits: Limits,
         is_replaced: Callable[[], bool],
         held: Callable[[], int],
+        known_names: Sequence[str] = (),
     ) -> None:
         """Take an open table.
 
@@ -149,9 +151,11 @@ class BundleIndex:
             limits: Bounds on what it may ask for.
             is_replaced: Tells whether another index has taken its place.
             held: Bytes of the checkpoint's files; asked if something is near its limit.
+            known_names: Names that a listing takes over if they are its own.
         """
         self._singles = Singles(limits, held)
         self._held = held
+        self._known_names = known_names
         self.header = header
         self.limits = limits
         self.is_replaced = is_replaced
@@ -192,7 +196,14 @@ class BundleIndex:
         def held() -> int:
             return held_bytes(path, storage, header.num_shards)
 
-        return cls(table, header, limits=limits, is_replaced=is_replaced, held=held)
+        return cls(
+            table,
+            header,
+            limits=limits,
+            is_replaced=is_replaced,
+            held=held,
+            known_names=context.known_names,
+        )
 
     @property
     def path(self) -> str:
@@ -351,7 +362,8 @@ class BundleIndex:
                     f"Expected tensors of up to {most_bytes} bytes together, found {size} or more",
                     path=self.path,
                 )
-        return _sort_out(tables, EntryColumns.concatenate(parts), self._take_slices)
+        keys, columns = _Keys(tables, self._known_names), EntryColumns.concatenate(parts)
+        return _sort_out(keys, columns, self._take_slices)
 
     def _decode_entries(self, table: TableColumns, skipped: int) -> EntryColumns:
         """Decode the entries of a table, without the first `skipped` ones."""
@@ -375,11 +387,8 @@ class BundleIndex:
         )
 
 
-def _sort_out(
-    tables: list[TableColumns], columns: EntryColumns, take: Callable[[int], None]
-) -> Listing:
+def _sort_out(keys: _Keys, columns: EntryColumns, take: Callable[[int], None]) -> Listing:
     """Sort entries into tensors, their slices, and orphan slices, which `take` counts."""
-    keys = _Keys(tables)
     slice_keys = {
         row: encode_slice_keys(keys[row], entry.slices) for row, entry in columns.others.items()
     }
@@ -408,8 +417,8 @@ def _sort_out(
         names,
         [*numbers, *others] if numbers else others,
         columns,
-        # Unlike a list, it takes none of the garbage collector's time.
-        array("q", columns.data_types.tobytes()),
+        # Unlike a list, it takes none of the garbage collector's time. They are below 2^31.
+        array("i", columns.data_types.astype(np.intc).tobytes()),
         slice_rows,
         parts,
         orphans,
@@ -420,8 +429,9 @@ def _sort_out(
 class _Keys:
     """The keys of all entries but the header, by row."""
 
-    def __init__(self, tables: list[TableColumns]) -> None:
+    def __init__(self, tables: list[TableColumns], known_names: Sequence[str]) -> None:
         self._tables = tables
+        self._known_names = known_names
         self._ends: list[int] = np.cumsum([len(table) for table in tables]).tolist()
 
     def __len__(self) -> int:
@@ -446,7 +456,7 @@ class _Keys:
         while self._tables:
             table = self._tables.pop()
             left_out = min(skipped, len(table))
-            found += decode_names(table, left_out)
+            found += known_ones(decode_names(table, left_out), self._known_names)
             skipped -= left_out
         return found
 

@@ -8,6 +8,7 @@ start length     for each dimension, as signed numbers; (0, -1) is the whole dim
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import pairwise
@@ -30,6 +31,7 @@ __all__ = [
     "encode_name",
     "encode_slice_key",
     "encode_slice_keys",
+    "known_ones",
     "weight_of_slices",
 ]
 
@@ -59,6 +61,25 @@ def decode_names(table: TableColumns, first: int) -> list[str]:
         return names
     places = pairwise([start - 1, *table.key_ends[first:].tolist()])
     return [table.keys[at + 1 : end].decode("utf-8", "surrogateescape") for at, end in places]
+
+
+def known_ones(names: Sequence[str], known: Sequence[str]) -> Sequence[str]:
+    """Return the same names: those that are among `known` at about the same place as its objects.
+
+    Two lists of names then take the memory of one.
+
+    Args:
+        names: Some names, in the order of an index.
+        known: Names in the same order; perhaps there are more or others.
+    """
+    if not names or not known:
+        return names
+    first = bisect_left(known, names[0])
+    near = known[first : first + len(names)]
+    if near == names:
+        return near
+    found = dict(zip(near, near, strict=True))
+    return [found.get(name, name) for name in names]
 
 
 def encode_slice_key(name: bytes, tensor_slice: TensorSlice) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -59,6 +59,9 @@ class Context:
     progress: Progress | None = None
     archive: ArchiveStorage | None = None
     """The archive that the files are in; it keeps temporary files open."""
+    known_names: Sequence[str] = ()
+    """Names of the tensors of another checkpoint that is open at the same time: those of this one
+    that are the same are the same objects, and take no memory of their own."""
 
     def close(self) -> None:
         """Remove the temporary files that an archive was unpacked to."""
@@ -78,9 +81,9 @@ class Context:
     def again(self) -> Context:
         """Return the same for whoever opens the files again: an archive is opened by each."""
         if self.archive is None:
-            return replace(self, progress=None)
+            return replace(self, progress=None, known_names=())
         archive = self.archive.again()
-        return replace(self, storage=archive, archive=archive, progress=None)
+        return replace(self, storage=archive, archive=archive, progress=None, known_names=())
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the storage, by which the files are found, and the limits; nobody is told more.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, repeat
+from operator import eq
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,7 @@ from ckptparse.backend.places import find_places
 from ckptparse.backend.small import Sized, hold_small, iter_batches
 from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
-from ckptparse.files.context import Cache, Progress, Store, begin_with
+from ckptparse.files.context import Cache, Context, Progress, Store, begin_with
 from ckptparse.files.storage import Storage
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
 from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, describe_source, open_tensors
@@ -207,12 +209,12 @@ def diff(
     rules = make_rules(rename, None, limits)
     # Both are open at the same time: each may take half of what one call may.
     a_context, b_context = a_context.share(2), b_context.share(2)
-    with open_tensors(a, a_context) as first, open_tensors(b, b_context) as second:
+    with open_tensors(a, a_context) as first, _open_second(b, b_context, first) as second:
         paths = (describe_source(first), describe_source(second))
         if rename is None and not read_data and _are_told_equal(first, second):
-            equal = tuple(sorted(first.tensors))
             _check_held(first)
             _check_held(second)
+            equal = tuple(sorted(first.tensors if first.places is None else first.places.names))
             return Diff(paths, (), (), (), {}, equal, equal)
         before = _renamed(first, rules)
         after = _Side.of(second, {name: name for name in second.tensors})
@@ -225,6 +227,14 @@ def diff(
         _check_held(first, [before.names[name] for name in found.unread])
         _check_held(second, found.unread)
         return found
+
+
+def _open_second(
+    source: TensorsFrom, context: Context, first: Opened
+) -> AbstractContextManager[Opened]:
+    """Open the second; names that it shares with the first are in memory once."""
+    names = () if first.places is None else first.places.names
+    return open_tensors(source, replace(context, known_names=names))
 
 
 def _renamed(first: Opened, rules: RuleSet) -> _Side:
@@ -266,12 +276,18 @@ def _are_told_equal(first: Opened, second: Opened) -> bool:
         first.checkpoint.byte_order == second.checkpoint.byte_order
         and bool(one.are_told.all())
         and bool(other.are_told.all())
-        and list(one.names) == list(other.names)
-        and list(one.data_types) == list(other.data_types)
-        and list(one.shapes) == list(other.shapes)
+        and _are_same(one.names, other.names)
+        and _are_same(one.data_types, other.data_types)
+        and _are_same(one.shapes, other.shapes)
         and np.array_equal(one.sizes, other.sizes)
         and np.array_equal(one.crcs, other.crcs)
     )
+
+
+def _are_same(one: Sequence[object], other: Sequence[object]) -> bool:
+    if type(one) is type(other):
+        return one == other
+    return len(one) == len(other) and all(map(eq, one, other))
 
 
 def _check_held(opened: Opened, names: Collection[str] | None = None) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckptparse.backend import Origin
@@ -175,7 +176,11 @@ class _InFileOrder(Mapping[str, TensorLike]):
 
     def __init__(self, checkpoint: Checkpoint, places: Places) -> None:
         self._checkpoint = checkpoint
-        self._names = places.in_file_order()
+        self._places = places
+
+    @cached_property
+    def _names(self) -> list[str]:
+        return self._places.in_file_order()
 
     def __getitem__(self, name: str) -> TensorLike:
         return self._checkpoint[name]
@@ -187,7 +192,7 @@ class _InFileOrder(Mapping[str, TensorLike]):
         return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._places.names)
 
 
 def _kind_of_file(folders: Folders, path: str) -> str | None:

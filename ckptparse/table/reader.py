@@ -240,7 +240,8 @@ class Table:
         size = first = 0
         for index in range(len(self.handles)):
             with self._located(index):
-                part.append(self._block(index))
+                # None of them is kept: who lists them all does not ask for one of them again.
+                part.append(self._blocks.get(index) or self._read_block(index))
             size += len(part[-1].contents)
             if size >= _PART_BYTES:
                 yield first, part
@@ -270,13 +271,16 @@ class Table:
     def _block(self, index: int) -> Block:
         block = self._blocks.get(index)
         if block is None:
-            contents = read_block(self.source, self.handles[index], limits=self._limits)
-            block = Block.from_bytes(contents)
+            block = self._read_block(index)
             entries = self._check_whole(index, block) if self._whole else None
             if self._is_kept(block, entries):
                 with self._lock:
                     self._keep(index, block, entries)
         return block
+
+    def _read_block(self, index: int) -> Block:
+        contents = read_block(self.source, self.handles[index], limits=self._limits)
+        return Block.from_bytes(contents)
 
     def _is_kept(self, block: Block, entries: BlockEntries | None) -> bool:
         """Tell whether a block is kept for other lookups."""
