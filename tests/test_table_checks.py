@@ -22,7 +22,7 @@ from ckptparse.table.block import (
 )
 from ckptparse.table.builder import BlockBuilder, TableBuilder
 from ckptparse.table.columns import TableColumns
-from ckptparse.table.format import BlockHandle, Footer, decompress_block, read_block, read_head
+from ckptparse.table.format import BlockHandle, Footer, decompress_block, read_block
 from ckptparse.table.reader import Table
 from ckptparse.table.together import decode_together
 
@@ -728,68 +728,3 @@ def test_one_long_key_among_many_short_ones_takes_no_rows_of_its_length(
     assert together(b.block(pairs, restart_interval=interval)) is not None
     pairs.append((b"z" * 2000, b""))
     assert together(b.block(pairs, restart_interval=interval)) is None
-
-
-# ---- the first entry of a large block
-
-HEAD = 1 << 15
-
-
-def large(size: int, restarts: int = 1) -> bytes:
-    """Contents of so many bytes, of which the last are restarts and their number."""
-    numbers = struct.pack(f"<{restarts + 1}I", *range(restarts), restarts)
-    return bytes(number % 251 for number in range(size - len(numbers))) + numbers
-
-
-def head_of(contents: bytes, concurrency: int | None = None, **options: Any) -> bytes | None:
-    stored = b.Stored(contents, **options)
-    source: Any = Counted(stored.to_bytes() + bytes(48), concurrency)
-    return read_head(source, BlockHandle(0, len(stored.payload())))
-
-
-def test_the_head_of_a_large_block_is_read_without_the_rest_in_memory() -> None:
-    for size in (2 * HEAD, 2 * HEAD + 1, 3 * HEAD, 5 * HEAD - 1):
-        contents = large(size)
-        source: Any = Counted(file_of(contents))
-        assert read_head(source, BlockHandle(0, size)) == contents[:HEAD]
-        assert max(size for _, size in source.reads) == HEAD
-    assert head_of(large(2 * HEAD - 1)) is None
-    assert head_of(large(2 * HEAD), concurrency=4) is None
-    assert head_of(large(2 * HEAD), type=b.SNAPPY, stored=large(2 * HEAD)) is None
-
-
-def test_the_head_is_entries_alone() -> None:
-    most = HEAD // 4 - 1
-    assert head_of(large(2 * HEAD, most)) is not None
-    assert head_of(large(2 * HEAD, most + 1)) is None
-
-
-@pytest.mark.parametrize("at", [0, HEAD - 1, HEAD, 2 * HEAD, 3 * HEAD - 1, 3 * HEAD + 4])
-def test_the_head_of_a_damaged_block_is_a_checksum_error(at: int) -> None:
-    data = bytearray(file_of(large(3 * HEAD)))
-    data[at] ^= 1
-    source: Any = Counted(bytes(data))
-    with pytest.raises(ChecksumError):
-        read_head(source, BlockHandle(0, 3 * HEAD))
-
-
-def test_the_first_entry_of_a_large_block_is_that_of_a_small_one() -> None:
-    pairs = [(b"", b"h"), (b"a", bytes(3 * HEAD))]
-    table = opened(b.table(pairs).data)
-    source: Any = table.source
-    before = len(source.reads)
-    assert table.first() == (b"", b"h")
-    assert max(size for _, size in source.reads[before:]) == HEAD
-    assert opened(b.table(pairs).data, whole=True).first() == (b"", b"h")
-    assert table.get(b"a") == pairs[1][1]
-    before = len(source.reads)
-    assert table.first() == (b"", b"h") and len(source.reads) == before
-    # The first entry reaches beyond the head: the whole block is read.
-    assert opened(b.table([(b"", bytes(3 * HEAD))]).data).first() == (b"", bytes(3 * HEAD))
-
-
-def test_a_large_block_whose_first_entry_shares_is_malformed() -> None:
-    contents = b.close_block(b.entry(b"a", bytes(3 * HEAD), shared=1))
-    table = opened(b.assemble([b.Stored(contents, key=b"z")]).data)
-    with pytest.raises(MalformedError, match="Bad block entry at byte 0"):
-        table.first()

@@ -24,6 +24,8 @@ from ckptparse.errors import (
 )
 from ckptparse.files.local import LocalSource
 from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.table.format import TRAILER_SIZE
+from ckptparse.table.part import PART_PIECE
 from ckptparse.table.reader import Table
 
 PAIRS = [(b"", b"header"), (b"a", b"1"), (b"b", b"2")]
@@ -235,7 +237,7 @@ def first_of(path: Path, data: bytes) -> tuple[tuple[bytes, bytes] | None, int]:
 
 def test_the_first_entry_of_a_large_block_is_read_in_little_memory(tmp_path: Path) -> None:
     file = b.table(LARGE)
-    assert first_of(tmp_path / "t", file.data) == (LARGE[0], 32 << 10)
+    assert first_of(tmp_path / "t", file.data) == (LARGE[0], PART_PIECE + TRAILER_SIZE)
 
 
 @pytest.mark.parametrize("where", ["first", "middle", "last", "type", "checksum"])

@@ -36,6 +36,7 @@ __all__ = [
     "check_key_bytes",
     "decode_entry",
     "most_in_block",
+    "read_restarts",
 ]
 
 RESTART_INTERVAL = 16
@@ -127,39 +128,8 @@ class Block:
         Raises:
             MalformedError: It does not fit the block, or its offsets do not rise from 0.
         """
-        if len(contents) < 4:
-            raise MalformedError(
-                f"Bad block: expected at least 4 bytes for the number of restarts, "
-                f"found {len(contents)}"
-            )
-        (count,) = struct.unpack_from("<I", contents, len(contents) - 4)
-        entries_end = len(contents) - 4 - 4 * count
-        # Each restart points at another entry, and an entry has at least three bytes. An empty
-        # block has one restart. TensorFlow takes 0 restarts for an empty block, and so do we.
-        most = max(1, entries_end // 3)
-        if entries_end < 0 or count > most or (count == 0 and entries_end):
-            raise MalformedError(
-                f"Bad block: {count} restarts do not fit a block of {len(contents)} bytes"
-            )
-        restarts = struct.unpack_from(f"<{count}I", contents, entries_end)
-        cls._check_restarts(restarts, entries_end)
+        restarts, entries_end = read_restarts(contents, len(contents))
         return cls(contents, entries_end, restarts)
-
-    @staticmethod
-    def _check_restarts(restarts: tuple[int, ...], entries_end: int) -> None:
-        if restarts and restarts[0]:
-            raise MalformedError(f"Bad block: expected 0 as the first restart, found {restarts[0]}")
-        # In an empty block the one restart is 0, where no entry is.
-        rising = (*restarts, entries_end) if entries_end else ()
-        # A large block has hundreds; compared without a loop they take a tenth of the time.
-        if all(map(lt, rising, rising[1:])):
-            return
-        for restart, following in pairwise(rising):
-            if restart >= following:
-                raise MalformedError(
-                    f"Bad block: expected restarts to rise and to stay below {entries_end}, "
-                    f"found {restart} before {following}"
-                )
 
     def decode_entries(self, *, limits: Limits) -> BlockEntries:
         """Decode every entry, in order.
@@ -304,6 +274,48 @@ class Block:
             f"the key before (none at a restart) and to end by byte {self.entries_end}, found "
             f"{shared} shared bytes and the end at {end}"
         )
+
+
+def read_restarts(tail: bytes, size: int) -> tuple[tuple[int, ...], int]:
+    """Read the restart array of a block from its last bytes; return it, and where entries end.
+
+    Args:
+        tail: The last bytes of the block, or all of them.
+        size: Of the block.
+
+    Raises:
+        MalformedError: It does not fit them, or its offsets do not rise from 0.
+    """
+    if size < 4:
+        raise MalformedError(
+            f"Bad block: expected at least 4 bytes for the number of restarts, found {size}"
+        )
+    (count,) = struct.unpack_from("<I", tail, len(tail) - 4)
+    entries_end = size - 4 - 4 * count
+    # Each restart points at another entry, and an entry has at least three bytes. An empty
+    # block has one restart. TensorFlow takes 0 restarts for an empty block, and so do we.
+    most = max(1, entries_end // 3)
+    if entries_end < size - len(tail) or count > most or (count == 0 and entries_end):
+        raise MalformedError(f"Bad block: {count} restarts do not fit a block of {size} bytes")
+    restarts = struct.unpack_from(f"<{count}I", tail, len(tail) - 4 - 4 * count)
+    _check_restarts(restarts, entries_end)
+    return restarts, entries_end
+
+
+def _check_restarts(restarts: tuple[int, ...], entries_end: int) -> None:
+    if restarts and restarts[0]:
+        raise MalformedError(f"Bad block: expected 0 as the first restart, found {restarts[0]}")
+    # In an empty block the one restart is 0, where no entry is.
+    rising = (*restarts, entries_end) if entries_end else ()
+    # A large block has hundreds; compared without a loop they take a tenth of the time.
+    if all(map(lt, rising, rising[1:])):
+        return
+    for restart, following in pairwise(rising):
+        if restart >= following:
+            raise MalformedError(
+                f"Bad block: expected restarts to rise and to stay below {entries_end}, "
+                f"found {restart} before {following}"
+            )
 
 
 class LongRuns:

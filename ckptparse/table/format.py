@@ -35,11 +35,11 @@ __all__ = [
     "Compression",
     "Footer",
     "check_block",
+    "check_crc",
     "decompress_block",
     "encode_trailer",
     "read_block",
     "read_footer",
-    "read_head",
 ]
 
 FOOTER_SIZE = 48
@@ -52,8 +52,6 @@ _LARGE = 1 << 20
 """Bytes of a block from which on it matters how often it is in memory."""
 _WORTH_TWO_READS = 1 << 15
 """Bytes of a block from which on a copy takes longer than another call of the system."""
-_HEAD_SIZE = 1 << 15
-"""Bytes of a large block that are in memory at a time if only its first entry is wanted."""
 _SNAPPY_BEST_RATIO = 22
 """No Snappy stream becomes more than 22 times as long: its best element takes 3 bytes for a copy of
 64. A stream that states more is damaged or hostile, and no memory is taken for it."""
@@ -176,41 +174,12 @@ def read_block(source: Source, handle: BlockHandle, *, limits: Limits) -> bytes:
         # In two parts, so that the contents are not there twice. Elsewhere each is a request.
         contents = source.read_at(handle.offset, handle.size)
         trailer = source.read_at(handle.offset + handle.size, TRAILER_SIZE)
-        compression = _check_crc(trailer, crc32c(contents), handle.size, **where)
+        compression = check_crc(trailer, crc32c(contents), handle.size, **where)
     else:
         stored = source.read_at(handle.offset, handle.size + TRAILER_SIZE)
         compression = check_block(stored, **where)
         contents = stored[: handle.size]
     return decompress_block(contents, compression, limits=limits, **where)
-
-
-def read_head(source: Source, handle: BlockHandle) -> bytes | None:
-    """Check the checksum of a block, piece by piece, and return the first of its entries' bytes.
-
-    Fresh memory for a whole block takes longer than reading it.
-
-    Returns:
-        None if it is better read whole: it is small, compressed, or has so many restarts that not
-        all of these bytes are entries.
-
-    Raises:
-        TruncatedError: The file ends before it.
-        ChecksumError: The block is damaged.
-    """
-    if handle.size < 2 * _HEAD_SIZE or source.concurrency is not None:
-        return None
-    head = source.read_at(handle.offset, _HEAD_SIZE)
-    crc = crc32c(head)
-    for start in range(_HEAD_SIZE, handle.size, _HEAD_SIZE):
-        piece = source.read_at(handle.offset + start, min(_HEAD_SIZE, handle.size - start))
-        crc = crc32c(piece, crc)
-    end = handle.offset + handle.size
-    trailer = source.read_at(end, TRAILER_SIZE)
-    where: dict[str, Any] = {"path": source.path, "offset": handle.offset}
-    if _check_crc(trailer, crc, handle.size, **where) != Compression.NONE:
-        return None
-    (restarts,) = struct.unpack("<I", source.read_at(end - 4, 4))
-    return head if handle.size - 4 - 4 * restarts >= _HEAD_SIZE else None
 
 
 def check_block(stored: bytes, *, path: str, offset: int) -> int:
@@ -221,11 +190,15 @@ def check_block(stored: bytes, *, path: str, offset: int) -> int:
     """
     size = len(stored) - TRAILER_SIZE
     crc = crc32c(memoryview(stored)[:size])
-    return _check_crc(stored[size:], crc, size, path=path, offset=offset)
+    return check_crc(stored[size:], crc, size, path=path, offset=offset)
 
 
-def _check_crc(trailer: bytes, crc: int, size: int, *, path: str, offset: int) -> int:
-    """Check a trailer against the CRC of the contents before it; return the type byte."""
+def check_crc(trailer: bytes, crc: int, size: int, *, path: str, offset: int) -> int:
+    """Check a trailer against the CRC of the contents before it; return the type byte.
+
+    Raises:
+        ChecksumError: They disagree.
+    """
     compression, masked = struct.unpack("<BI", trailer)
     wanted = unmask_crc(masked)
     # The bytes as stored, compressed or not, and the type byte (section 1.4).

@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, suppress
 
-from ckptparse.errors import MalformedError, located
+from ckptparse.errors import LimitError, MalformedError, located
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits, limit_error
 from ckptparse.locks import make_lock
@@ -31,8 +31,8 @@ from ckptparse.table.format import (
     check_block,
     read_block,
     read_footer,
-    read_head,
 )
+from ckptparse.table.part import read_part
 
 __all__ = ["Table", "check_blocks"]
 
@@ -59,6 +59,7 @@ class Table:
     """
 
     __slots__ = (
+        "_asked",
         "_blocks",
         "_decoded",
         "_limits",
@@ -91,6 +92,8 @@ class Table:
         """Those that are kept, the oldest first. Several threads keep some at the same time."""
         self._decoded: dict[int, BlockEntries] = {}
         """The entries of those blocks of which every key was looked at."""
+        self._asked: set[int] = set()
+        """Blocks that a lookup had a part of."""
 
     @classmethod
     def open(cls, source: Source, *, limits: Limits, whole: bool = False) -> Table:
@@ -131,6 +134,11 @@ class Table:
         if index == len(self.separators):
             return None
         with self._located(index):
+            part = self._part(index, key)
+            if part is not None:
+                # A part in which something is wrong is read with the whole block, which says what.
+                with suppress(MalformedError, LimitError):
+                    return part.find(key, limits=self._limits)
             block = self._block(index)
             entries = self._decoded.get(index)
             if entries is None:
@@ -268,6 +276,16 @@ class Table:
             for key, start, end in zip(entries.keys, entries.starts, entries.ends, strict=True):
                 yield key, entries.contents[start:end]
 
+    def _part(self, index: int, key: bytes) -> Block | None:
+        """Return the part of a block that a key is in; None if all of it is to be looked at.
+
+        What is asked for a second time is kept as a whole.
+        """
+        if self._whole or index in self._asked or index in self._blocks:
+            return None
+        self._asked.add(index)
+        return read_part(self.source, self.handles[index], key)
+
     def _block(self, index: int) -> Block:
         block = self._blocks.get(index)
         if block is None:
@@ -310,11 +328,11 @@ class Table:
     def _first_of(self, index: int) -> tuple[bytes, bytes] | None:
         """Return the first entry of a block, if possible without all of it in memory."""
         known = self._whole or index in self._blocks
-        head = None if known else read_head(self.source, self.handles[index])
+        head = None if known else read_part(self.source, self.handles[index], None)
         if head is not None:
             # An entry that does not fit is read with the whole block, which says what is wrong.
             with suppress(MalformedError):
-                return Block(head, len(head), ()).first()
+                return head.first()
         return self._block(index).first()
 
     def _check_whole(self, index: int, block: Block) -> BlockEntries:
