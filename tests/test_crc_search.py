@@ -12,7 +12,8 @@ from crc32c import crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptparse.crc.grid import GridRegisters
+from ckptparse.crc import grid
+from ckptparse.crc.grid import FileRegisters, GridRegisters
 from ckptparse.crc.registers import byte_registers, coarse_registers
 from ckptparse.crc.search import Registers, find_splits
 from ckptparse.crc.windows import Wanted
@@ -221,3 +222,50 @@ def test_registers_of_many_blocks_are_those_of_the_checksum(places: tuple[int, .
                 start, size = 8 * block + place, 8 * 7 + (end - place) % 8
                 wanted = Wanted(size, crc32c(data[start : start + size]))
                 assert start in registers.find_each([wanted], place=place)[wanted]
+
+
+@pytest.mark.parametrize("most", [1 << 26, 1])
+def test_registers_of_a_file_are_those_of_a_stream(
+    monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    monkeypatch.setattr(grid, "_KEPT_BYTES", most)
+    data = np.random.default_rng(14).bytes(512 * 1300 + 77)
+    asked: list[int] = []
+
+    def read_into(offset: int, buffer: memoryview) -> None:
+        asked.append(offset)
+        buffer[:] = data[offset : offset + len(buffer)]
+
+    registers = FileRegisters(read_into, len(data), 512)
+    rng = np.random.default_rng(15)
+    for place in (0, 8, 300, 8, 511, 0):
+        stream = GridRegisters(512, range(512))
+        stream.extend(data)
+        sizes = [1, 40, 512, 513, 20_000, 512 * 1299, 512 * 1300, len(data) + 1]
+        starts = [place + 512 * int(rng.integers(900)) for _ in sizes]
+        wanted = [wanted_at(data, *one) for one in zip(starts, sizes, strict=True)]
+        assert registers.find_each(wanted, place=place) == stream.find_each(wanted, place=place)
+    if most > 1:
+        assert not registers.lacks([8, 300, 511])
+        assert registers.lacks([8, 77, 78]) == 2
+        asked.clear()
+        registers.find_each([Wanted(40, 5)], place=8)
+        assert not asked  # What was made once is kept.
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_any_byte_at_which_fragments_meet_is_found_and_no_other(draw: st.DataObject) -> None:
+    rng = np.random.default_rng(draw.draw(st.integers(0, 99)))
+    size = draw.draw(st.integers(100, 20_000))
+    split = draw.draw(st.integers(0, size))
+    run = rng.bytes(size)
+    head = run[:split] + rng.bytes(draw.draw(st.integers(0, size - split)))
+    tail = rng.bytes(draw.draw(st.integers(0, split))) + run[split:]
+    first = draw.draw(st.integers(0, 3))
+    found = find_splits(head, tail, crc32c(run), size, step=1, first=first)
+    assert (split in found) == (split >= first)
+    for at in found:
+        assert crc32c(head[:at] + tail[len(tail) - (size - at) :]) == crc32c(run)
+    # Fragments that are equal meet everywhere.
+    assert find_splits(run, run, crc32c(run), size, step=1, first=0) == list(range(size + 1))

@@ -7,7 +7,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from ckptparse.crc.threads import Spare, in_threads
 from ckptparse.crc.windows import Column, Ends, Track, Wanted, Words, find_windows
 from ckptparse.files.storage import ReadInto
 
-__all__ = ["GridRegisters"]
+__all__ = ["FileRegisters", "GridRegisters"]
 
 _ALL_ONES = 0xFFFFFFFF
 _FEW = 1 << 15
@@ -29,6 +29,8 @@ _WINDOW = 1 << 20
 for each other between the calls."""
 _SHARED = 1 << 24
 """Bytes from which on threads share the work: to start them takes as long as to check some MiB."""
+_KEPT_BYTES = 1 << 26
+"""Bytes of the registers of one file that are kept: places that were asked for are so again."""
 
 
 class GridRegisters:
@@ -106,19 +108,16 @@ class GridRegisters:
         for item in sought:
             if 0 < item.size <= self.size - place:
                 self._column((place + item.size) % self.step)
-        if self.size <= place or not sought:
-            return {item: [] for item in sought}
-        blocks = self.size // self.step
-        tracks = self._joined()
+        return _find_each(sought, place, (self.step, self.size), self.track)
 
-        def ends(size: int) -> Ends:
-            whole, end_place = divmod(place + size, self.step)
-            track = tracks[self._column(end_place)] if size <= self.size - place else starts
-            return Ends(track, whole, max(0, min(blocks, track.count - whole)))
+    def track(self, place: int) -> Track:
+        """Return the registers at a place; those at place 0 have one more, at the end.
 
-        starts = tracks[self._column(place)]
-        found = find_windows(starts, sought, ends)
-        return {item: [self.step * at + place for at in rows] for item, rows in found.items()}
+        Raises:
+            ValueError: They were not kept.
+        """
+        number = self._column(place)
+        return self._joined()[number]
 
     def _take(self, blocks: memoryview) -> None:
         def copy(start: int, window: memoryview) -> None:
@@ -150,7 +149,7 @@ class GridRegisters:
         self.size += stop - start
 
     def _joined(self) -> list[Track]:
-        """Return the registers at each place of all blocks; place 0 has one more, at the end."""
+        """Return the registers at each place of all blocks."""
         if self._fresh:
             last = int(self._columns[0][-1])
             crcs = np.concatenate(self._fresh, axis=1)
@@ -170,6 +169,83 @@ class GridRegisters:
         if place not in self.places:
             raise ValueError(f"The registers at byte {place} of each block were not kept")
         return self.places.index(place)
+
+
+class FileRegisters:
+    """The CRC registers of a file on the grid of blocks, at places that are asked for one by one.
+
+    They take 6 bytes for each block and place. If all take more than 64 MiB, they are made anew.
+    """
+
+    __slots__ = ("_most", "_read_into", "_size", "_step", "_tracks")
+
+    def __init__(self, read_into: ReadInto, size: int, step: int) -> None:
+        """Take what reads a file, its size, and that of a block."""
+        self._read_into = read_into
+        self._step = step
+        self._size = size // step * step
+        self._most = max(2, _KEPT_BYTES // (6 * (size // step + 1)))
+        self._tracks: dict[int, Track] = {}
+
+    def lacks(self, places: Iterable[int]) -> int:
+        """Return how often the file is read to find runs that begin or end at these places."""
+        return len({0, *places} - self._tracks.keys())
+
+    def find_each(self, wanted: Iterable[Wanted], *, place: int = 0) -> dict[Wanted, list[int]]:
+        """Return for each run of bytes the offsets where it is, at that place of a block."""
+        if len(self._tracks) > self._most:
+            self._tracks = {}
+        return _find_each(list(wanted), place, (self._step, self._size), self._track)
+
+    def _track(self, place: int) -> Track:
+        if place not in self._tracks:
+            self._tracks[place] = self._advanced(place) if place else self._first()
+        return self._tracks[place]
+
+    def _first(self) -> Track:
+        registers = GridRegisters(self._step)
+        registers.extend_from(self._read_into, 0, self._size)
+        return registers.track(0)
+
+    def _advanced(self, place: int) -> Track:
+        """Return the registers at a place from those at the starts of the blocks."""
+        starts = self._track(0).values(np.arange(self._size // self._step))
+        crcs = (starts ^ np.uint32(_ALL_ONES)).tolist()
+        window = memoryview(bytearray(max(1, _WINDOW // self._step) * self._step))
+        views = [window[at : at + place] for at in range(0, len(window), self._step)]
+        words = np.empty(len(crcs), np.uint32)
+        for first in range(0, len(crcs), len(views)):
+            count = min(len(views), len(crcs) - first)
+            self._read_into(first * self._step, window[: count * self._step])
+            found = map(crc32c, views[:count], crcs[first : first + count])
+            words[first : first + count] = np.fromiter(found, np.uint32, count)
+        words ^= np.uint32(_ALL_ONES)
+        return Column(self._step, place, words)
+
+
+def _find_each(
+    sought: Sequence[Wanted], place: int, sizes: tuple[int, int], track_at: Callable[[int], Track]
+) -> dict[Wanted, list[int]]:
+    """Return for each run of bytes the offsets where it is, at that place of a block.
+
+    Args:
+        sought: The runs.
+        place: Where in a block they begin.
+        sizes: Of a block, and of all whole blocks.
+        track_at: Returns the registers at a place of every block.
+    """
+    step, held = sizes
+    if held <= place or not sought:
+        return {item: [] for item in sought}
+    starts = track_at(place)
+
+    def ends(size: int) -> Ends:
+        whole, end_place = divmod(place + size, step)
+        track = track_at(end_place) if size <= held - place else starts
+        return Ends(track, whole, max(0, min(held // step, track.count - whole)))
+
+    found = find_windows(starts, sought, ends)
+    return {item: [step * at + place for at in rows] for item, rows in found.items()}
 
 
 class _Window:

@@ -7,8 +7,8 @@ position (`crc.windows`). Of the windows that may be what is sought, the registe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from collections.abc import Iterable, Iterator
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,6 @@ from ckptparse.crc.field import (
 )
 from ckptparse.crc.marks import SHARE, Marker
 from ckptparse.crc.registers import (
-    byte_registers,
     coarse_registers,
     one_further,
     registers_at,
@@ -40,6 +39,8 @@ _COARSE_STEP = 256
 """From this step on, one call of the library's checksum for each step is as fast as numpy."""
 _FEW_STEPS = 64
 """Up to so many registers are computed one by one; for more, all at once takes less time."""
+_PART = 1 << 13
+"""Bytes of which the tables of products are kept, 1 MiB: they stay in the processor's cache."""
 _FEW_BYTES = 8
 """Up to so many bytes behind each step, all registers are advanced together, byte by byte; for more
 it takes less time to call the library for each."""
@@ -244,22 +245,53 @@ def find_splits(
     splits = range(start, highest + 1, step)
     if not splits:
         return []
-    heads = _zero_registers_at(memoryview(head), splits)
     # Bytes before the tail count as zeros: they leave a register of zero as it is.
-    tails = _zero_registers_at(memoryview(tail), range(start - lowest, highest + 1 - lowest, step))
+    differences = np.frombuffer(head, np.uint8, highest).copy()
+    differences[lowest:] ^= np.frombuffer(tail, np.uint8, highest - lowest, max(0, before - size))
     whole = crc32c(memoryview(tail)[before - (size - lowest) :]) ^ crc_of_zeros(size - lowest)
-    difference = crc ^ crc_of_zeros(size) ^ whole
+    wanted = multiply(crc ^ crc_of_zeros(size) ^ whole, power_of_x(-8 * size))
+    if step == 1 and len(splits) > _FEW_STEPS:
+        return [at for at in _iter_ends(differences, wanted) if at >= start]
+    registers = registers_at(differences.data, splits, start=0)
     powers = powers_of_x(8 * step, len(splits))
-    scale = multiply_table(multiply(difference, power_of_x(-8 * (size - start))))
-    fits = heads ^ tails == multiply_each(powers, scale)
+    fits = registers == multiply_each(
+        powers, multiply_table(multiply(wanted, power_of_x(8 * start)))
+    )
     return [start + int(place) * step for place in np.flatnonzero(fits)]
 
 
-def _zero_registers_at(data: memoryview, ends: range) -> Words:
-    """Return the registers, started at zero, after each of some numbers of bytes."""
-    if ends.step == 1 and len(ends) > _FEW_STEPS:
-        last = ends[-1]
-        # One that started at all ones differs by what these have become.
-        ones = multiply_each(powers_of_x(8, last + 1), multiply_table(_ALL_ONES))
-        return (byte_registers(data[:last]) ^ ones)[ends.start :]
-    return registers_at(data, ends, start=0)
+def _iter_ends(data: npt.NDArray[np.uint8], wanted: int) -> Iterator[int]:
+    """Iterate over the numbers of bytes, s, of which the register from zero is `wanted` · x^(8s).
+
+    Taken back by x^(8s), a register is the sum of the bytes, each times a power that its place
+    tells.
+    """
+    tables = _products()
+    places = np.arange(0, 16 * _PART, 16, dtype=np.int32)
+    if not wanted:
+        yield 0
+    for first in range(0, len(data), _PART):
+        part = data[first : first + _PART]
+        sums = tables[0][places[: len(part)] + (part & 15)]
+        sums ^= tables[1][places[: len(part)] + (part >> 4)]
+        np.bitwise_xor.accumulate(sums, out=sums)
+        for at in np.flatnonzero(sums == np.uint32(wanted)).tolist():
+            yield first + at + 1
+        wanted = multiply(wanted ^ int(sums[-1]), power_of_x(8 * _PART))
+
+
+@cache
+def _products() -> tuple[Words, Words]:
+    """Return the low and the high halves of bytes, each times x^-8i for the i-th byte of a part."""
+    powers = powers_of_x(-8, _PART)
+    products = []
+    for shift in (0, 4):
+        # Bit 7 of a byte is x^24, and the bits below it are higher powers.
+        bits = [
+            multiply_each(powers, multiply_table(power_of_x(31 - shift - bit))) for bit in range(4)
+        ]
+        table = np.zeros((_PART, 16), np.uint32)
+        for bit, product in enumerate(bits):
+            table[:, 1 << bit : 2 << bit] = table[:, : 1 << bit] ^ product[:, None]
+        products.append(table.reshape(-1))
+    return products[0], products[1]
