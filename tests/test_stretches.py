@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from crc32c import crc32c
 
 from ckptparse.dtypes import DataType
 from ckptparse.files.memory import MemorySource
+from ckptparse.files.views import JoinedSource, Range
 from ckptparse.recovery.imaging import splits, stretches
 from ckptparse.recovery.imaging.extents import Joined, join
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
@@ -144,15 +146,79 @@ def test_searches_of_the_whole_image_that_find_nothing_have_an_end(
 ) -> None:
     """Of five copies with 600 bad sectors each, thousands of them took most of a minute."""
     counted: list[int] = []
-    search = splits._search_one
+    search = splits.Searches.find_one
 
     def count(*given: Any) -> list[tuple[int, int]]:
         counted.append(1)
         return search(*given)
 
-    monkeypatch.setattr(splits, "_search_one", count)
+    monkeypatch.setattr(splits.Searches, "find_one", count)
     lost = tuple(Piece(4 * BLOCK + 700 * number, 700, number, FLOAT) for number in range(300))
     file = DataFile(4 * BLOCK + 300 * 700, (piece(FIRST, 0), *lost))
     disk = image(FIRST, weights(210, seed=9))
-    complete(disk, file, [Placement(0, len(FIRST), 0)], BLOCK)
+    noted: list[str] = []
+    searches = splits.Searches(disk, BLOCK, noted.append)
+    complete(disk, file, [Placement(0, len(FIRST), 0)], BLOCK, searches=searches)
     assert 0 < len(counted) <= 2 * splits._FREE_FAILURES
+    assert set(noted) == {splits._LEFT}
+
+
+def scattered(count: int) -> tuple[MemorySource, DataFile]:
+    """Make an image of payloads in stretches of five blocks, in any order but for the first."""
+    bodies = [weights(3, seed=number)[: 2 * BLOCK + 4 * number] for number in range(1, count)]
+    pieces, data, offset = [piece(FIRST, 0)], FIRST, len(FIRST)
+    for body in bodies:
+        pieces.append(piece(body, offset))
+        offset, data = offset + len(body), data + body
+    size = 5 * BLOCK
+    runs = [data[at : at + size].ljust(size, b"\0") for at in range(0, len(data), size)]
+    order = np.random.default_rng(3).permutation(len(runs) - 1) + 1
+    disk = image(runs[0], *(runs[number] for number in order.tolist()))
+    return disk, DataFile(offset, tuple(pieces))
+
+
+def test_parts_that_lie_anywhere_share_the_registers_of_the_image() -> None:
+    disk, file = scattered(60)
+    known = [Placement(0, len(FIRST), 0)]
+    searches = splits.Searches(disk, BLOCK)
+    searches._passes = 10**6
+    all_found = complete(disk, file, known, BLOCK, searches=searches)
+    assert len(all_found) > 60
+    passes = 10**6 - searches._passes
+    assert complete(disk, file, known, BLOCK, searches=searches) == all_found
+    # Of what was asked for once, nothing is made anew.
+    assert 10**6 - searches._passes == passes
+
+
+def test_registers_of_the_image_are_not_made_without_end() -> None:
+    disk, file = scattered(60)
+    known = [Placement(0, len(FIRST), 0)]
+    noted: list[str] = []
+    searches = splits.Searches(disk, BLOCK, noted.append)
+    searches._passes = 3
+    found = complete(disk, file, known, BLOCK, searches=searches)
+    assert set(noted) == {splits._LEFT}
+    noted.clear()
+    assert len(found) < len(complete(disk, file, known, BLOCK))
+    assert not noted
+
+
+def test_a_file_of_thousands_of_parts_is_read_as_one_of_ranges_is() -> None:
+    disk = image(weights(20))
+    rng = np.random.default_rng(5)
+    spans = tuple((int(at), 16) for at in rng.integers(-1, 20 * BLOCK - 16, 3000))
+    joined = Joined(tuple((max(-1, at), size) for at, size in spans))
+    opened = joined(disk)
+    parts = [Range(None if at < 0 else disk, at, size) for at, size in joined.ranges]
+    known = JoinedSource("disk.img", parts)
+    assert opened.size == known.size
+    assert opened.read_at(0, opened.size) == known.read_at(0, known.size)
+    assert opened.read_at(1001, 333) == known.read_at(1001, 333)
+    assert isinstance(opened, JoinedSource)
+    assert opened.places(100, 70) == known.places(100, 70)
+    assert opened.missing() == known.missing()
+    assert list(opened.ranges) == list(known.ranges)
+    assert opened.ranges[5:7] == list(known.ranges[5:7])
+    copied = pickle.loads(pickle.dumps(joined))  # noqa: S301
+    assert copied == joined
+    assert hash(copied) == hash(joined)

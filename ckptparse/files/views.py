@@ -7,13 +7,22 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from typing import Any, NamedTuple, Protocol
+from itertools import accumulate
+from typing import Any, NamedTuple, Protocol, overload
 
 from ckptparse.errors import CheckpointNotFoundError, ChecksumError, LimitError
 from ckptparse.files.storage import FileStat, Source, Storage, check_range
 from ckptparse.locks import make_lock
 
-__all__ = ["ConvertedSource", "Converter", "JoinedSource", "Range", "ReopenedSource", "ViewStorage"]
+__all__ = [
+    "ConvertedSource",
+    "Converter",
+    "JoinedSource",
+    "Parts",
+    "Range",
+    "ReopenedSource",
+    "ViewStorage",
+]
 
 _PIECE = 1 << 20
 """Bytes of a converted file that are read at once."""
@@ -28,6 +37,44 @@ class Range(NamedTuple):
     """None for bytes that are absent: they read as zeros."""
     offset: int
     size: int
+
+
+class Parts:
+    """Parts of one file that make up another.
+
+    Attributes:
+        spans: (offset, size) of each; an offset of -1 stands for bytes that are not there.
+        starts: Where each begins in the other file, and where the last one ends.
+    """
+
+    __slots__ = ("spans", "starts")
+
+    def __init__(self, spans: Sequence[tuple[int, int]]) -> None:
+        self.spans = spans
+        self.starts = (0, *accumulate(size for _, size in spans))
+
+
+class _PartsOf(Sequence[Range]):
+    """Parts as ranges of an open file, each made when it is asked for."""
+
+    __slots__ = ("_spans", "source")
+
+    def __init__(self, source: Source, parts: Parts) -> None:
+        self.source = source
+        self._spans = parts.spans
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    @overload
+    def __getitem__(self, number: int) -> Range: ...
+    @overload
+    def __getitem__(self, number: slice) -> Sequence[Range]: ...
+    def __getitem__(self, number: int | slice) -> Range | Sequence[Range]:
+        if isinstance(number, slice):
+            return [self[one] for one in range(len(self))[number]]
+        offset, size = self._spans[number]
+        return Range(None if offset < 0 else self.source, offset, size)
 
 
 class JoinedSource:
@@ -47,11 +94,17 @@ class JoinedSource:
 
     def __init__(self, path: str, ranges: Sequence[Range]) -> None:
         self.path = path
-        self.ranges = tuple(part for part in ranges if part.size)
-        self._starts = [0]
-        for part in self.ranges:
-            self._starts.append(self._starts[-1] + part.size)
+        self.ranges: Sequence[Range] = tuple(part for part in ranges if part.size)
+        self._starts: Sequence[int] = [0, *accumulate(part.size for part in self.ranges)]
         self.size = self._starts[-1]
+
+    @classmethod
+    def of_one(cls, source: Source, parts: Parts) -> JoinedSource:
+        """Return parts of one source, which takes no longer if they are thousands."""
+        joined = cls(source.path, ())
+        joined.ranges, joined._starts = _PartsOf(source, parts), parts.starts
+        joined.size = parts.starts[-1]
+        return joined
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly `size` bytes at `offset`."""
@@ -105,6 +158,9 @@ class JoinedSource:
 
     def close(self) -> None:
         """Close all its sources."""
+        if isinstance(self.ranges, _PartsOf):
+            self.ranges.source.close()
+            return
         for part in self.ranges:
             if part.source is not None:
                 part.source.close()

@@ -161,7 +161,8 @@ def _look_into(case: Case, evidence: Evidence, found: Places, mapfile: Mapfile |
             continue
         if kind in _IMAGES:
             believe = kind != _DATA_FILE
-            for file, place in _in_image(case, path, found, sought, mapfile, believe=believe):
+            image = _in_image(case, path, found, sought, mapfile, note=note, believe=believe)
+            for file, place in image:
                 found[file].append(place)
         if kind in _ARCHIVES or kind in _STREAMS:
             for file, place in _in_archive(case, path, found, note, believe=kind in _ARCHIVES):
@@ -514,6 +515,7 @@ def _in_image(
     sought_of: Callable[[DataFile], extents.DataFile],
     mapfile: Mapfile | None,
     *,
+    note: Note,
     believe: bool,
 ) -> Iterator[tuple[DataFile, Place]]:
     """Iterate over the data files that an image holds, in any number of parts."""
@@ -528,7 +530,7 @@ def _in_image(
     sought = [sought_of(file) for file in wanted]
     stated = read_block_size(source)
     for block in dict.fromkeys((find_block_size(source), _SECTOR)):
-        found = extents.put_together(source, sought, block, believe=believe)
+        found = extents.put_together(source, sought, block, believe=believe, note=note)
         chance = extents.chance_of(source.size, sought, block)
         whole = len(found) == len(wanted)
         for number, joined in found.items():

@@ -19,10 +19,11 @@ from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.grid import GridRegisters
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
-from ckptparse.files.views import JoinedSource, Range
+from ckptparse.files.views import JoinedSource, Parts, Range
+from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging.mapfile import Mapfile
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
-from ckptparse.recovery.imaging.splits import SEGMENT, Failures, complete, lies_at, near
+from ckptparse.recovery.imaging.splits import SEGMENT, Searches, complete, lies_at, near
 from ckptparse.recovery.imaging.stretches import MOST_WAYS, Stretches
 
 __all__ = [
@@ -67,6 +68,16 @@ class Joined:
 
     ranges: tuple[tuple[int, int], ...]
     """(offset, size); an offset of -1 stands for bytes that are not there."""
+    _hash: int = field(init=False, repr=False, compare=False)
+    _parts: Parts = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        # There may be thousands, and files are looked up by what opens them, and opened often.
+        object.__setattr__(self, "_hash", hash(self.ranges))
+        object.__setattr__(self, "_parts", Parts(self.ranges))
+
+    def __hash__(self) -> int:
+        return self._hash
 
     @classmethod
     def of(cls, joined: JoinedSource, mapfile: Mapfile | None = None) -> Joined:
@@ -86,10 +97,7 @@ class Joined:
 
     def __call__(self, source: Source) -> Source:
         """Return the parts as one file."""
-        parts = (
-            Range(None if offset < 0 else source, offset, size) for offset, size in self.ranges
-        )
-        return JoinedSource(source.path, list(parts))
+        return JoinedSource.of_one(source, self._parts)
 
 
 @dataclass(slots=True)
@@ -241,7 +249,12 @@ def _neighbours(
 
 
 def put_together(
-    image: Source, files: Sequence[DataFile], block: int, *, believe: bool = True
+    image: Source,
+    files: Sequence[DataFile],
+    block: int,
+    *,
+    believe: bool = True,
+    note: Note = ignore,
 ) -> dict[int, JoinedSource]:
     """Find data files in an image, and put each together; those found, by number.
 
@@ -251,15 +264,16 @@ def put_together(
         block: The size of a block.
         believe: Whether what lies beside something found may belong to it: in an image, but not in
             a data file of other tensors.
+        note: Is told if not all of it was searched for all.
     """
     anchors: dict[int, list[Placement]] = defaultdict(list)
     for segment in find_anchors(image, files, block):
         for number, placement in segment:
             anchors[number].append(placement)
     found = {}
-    stretches, failures = Stretches(image, block), Failures(image)
+    stretches, searches = Stretches(image, block), Searches(image, block, note)
     for number, placements in anchors.items():
-        proved = complete(image, files[number], placements, block, stretches, failures=failures)
+        proved = complete(image, files[number], placements, block, stretches, searches=searches)
         found[number] = join(image.path, image, files[number], proved, stretches, believe=believe)
     return found
 

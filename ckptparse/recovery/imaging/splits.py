@@ -16,15 +16,16 @@ from functools import partial
 from ckptparse.coding.checksum import combine_crc, crc_of_zeros
 from ckptparse.crc.field import multiply, power_of_x
 from ckptparse.crc.flips import HIGHEST_CHANCE
-from ckptparse.crc.grid import GridRegisters
+from ckptparse.crc.grid import FileRegisters, GridRegisters
 from ckptparse.crc.search import find_splits
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
+from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
 from ckptparse.recovery.imaging.stretches import Stretches
 
-__all__ = ["SEGMENT", "DataFile", "Failures", "Piece", "Placement", "complete", "lies_at", "near"]
+__all__ = ["SEGMENT", "DataFile", "Piece", "Placement", "Searches", "complete", "lies_at", "near"]
 
 SEGMENT = 1 << 34
 """Bytes of an image whose registers are kept at one time."""
@@ -46,17 +47,61 @@ _FREE_FAILURES = 64
 _BYTES_A_FAILURE = 1 << 20
 """Payloads in one image, and for how many of its bytes there may be one more, of which the other
 part is sought anywhere and not found: each costs two passes or more, 0.3 s for 100 MB."""
+_PASSES = 4
+"""Passes over the image for each of these: each place of its blocks takes one, and payloads that
+are found need some, too. One takes 0.1 s for 100 MB."""
 _CHECKSUMS = 2**32
 """A place that is wrong more often than 1 in 1,000 is not taken for the right one."""
 
 
-class Failures:
-    """Counts searches of a whole image that find nothing."""
+_LEFT = (
+    "not all tensors of which one part lies apart were looked for in it, since others took as many "
+    "searches as its size allows (name a smaller image, or the files in it)"
+)
 
-    __slots__ = ("left",)
 
-    def __init__(self, image: Source) -> None:
-        self.left = _FREE_FAILURES + image.size // _BYTES_A_FAILURE
+class Searches:
+    """Searches of a whole image for the other part of a payload: how many, and what they share."""
+
+    __slots__ = ("_block", "_left", "_note", "_passes", "_registers", "image")
+
+    def __init__(self, image: Source, block: int, note: Note = ignore) -> None:
+        """Take the image and the size of its blocks; `note` is told if no more are allowed."""
+        self.image = image
+        self._block = block
+        self._note = note
+        self._left = _FREE_FAILURES + image.size // _BYTES_A_FAILURE
+        self._passes = _PASSES * self._left
+        self._registers = FileRegisters(image.read_into, image.size, block)
+
+    def may_begin(self) -> bool:
+        """Tell whether one more search is allowed."""
+        if self._left <= 0:
+            self._note(_LEFT)
+        return self._left > 0
+
+    def note_failure(self) -> None:
+        """Count a search that found nothing."""
+        self._left -= 1
+
+    def find_one(self, wanted: Mapping[Wanted, int], offset: int) -> list[tuple[int, int]]:
+        """Return where the one run that is there at all lies, and its split; else nothing.
+
+        It begins at the place of a block that the offset in its file says.
+        """
+        place = offset % self._block
+        ends = {(place + item.size) % self._block for item in wanted}
+        passes = self._registers.lacks({place, *ends})
+        if passes > self._passes:
+            self._note(_LEFT)
+            return []
+        self._passes -= passes
+        hits = [
+            (offset, wanted[item])
+            for item, offsets in self._registers.find_each(wanted, place=place).items()
+            for offset in offsets
+        ]
+        return hits if len(hits) == 1 else []
 
 
 def complete(
@@ -66,7 +111,7 @@ def complete(
     block: int,
     stretches: Stretches | None = None,
     *,
-    failures: Failures | None = None,
+    searches: Searches | None = None,
 ) -> list[Placement]:
     """Find what lies beside what has been found, or goes on behind a gap.
 
@@ -76,7 +121,7 @@ def complete(
         placements: What has been found.
         block: The size of a block.
         stretches: The gaps of the image, if they are known already.
-        failures: Those of other data files in the image.
+        searches: Those for other data files in the image.
 
     Returns:
         What is proved, by offset: placements of whole payloads, or of their two parts.
@@ -84,12 +129,12 @@ def complete(
     proved = sorted(placements)
     sought: set[Piece] = set()
     gaps = stretches or Stretches(image, block)
-    counted = failures or Failures(image)
+    shared = searches or Searches(image, block)
 
     def behind(_: Source, piece: Piece, these: Sequence[Placement], size: int) -> list[Placement]:
         return _find_behind(gaps, piece, these, size)
 
-    elsewhere = partial(_find_other_part, failures=counted)
+    elsewhere = partial(_find_other_part, searches=shared)
     for _ in range(_MOST_ROUNDS):
         before = len(proved)
         for find in (_find_between, elsewhere):
@@ -131,7 +176,8 @@ def _with_found(
     known = {one.offset for one in proved if one.size}
     for piece in file.pieces:
         if piece.offset not in known and piece.size:
-            proved = sorted([*proved, *find(image, piece, proved, block)])
+            found = find(image, piece, proved, block)
+            proved = sorted([*proved, *found]) if found else proved
     return proved
 
 
@@ -255,7 +301,7 @@ def _find_behind(
 
 
 def _find_other_part(
-    image: Source, piece: Piece, proved: Sequence[Placement], block: int, *, failures: Failures
+    image: Source, piece: Piece, proved: Sequence[Placement], block: int, *, searches: Searches
 ) -> list[Placement]:
     """Find a payload of which one part goes on from its neighbour, and the other lies anywhere."""
     splits = range(-piece.offset % block or block, piece.size, block)
@@ -263,29 +309,31 @@ def _find_other_part(
     small = piece.size <= _LARGEST_SEARCHED and image.size <= SEGMENT
     if not small or 2 * len(splits) * positions > HIGHEST_CHANCE * _CHECKSUMS:
         return []
-    if not splits or failures.left <= 0:
+    if not splits or not searches.may_begin():
         return []
     number = bisect_left(proved, (piece.offset,))
     found: list[Placement] = []
     if number < len(proved):
         after = proved[number].position - proved[number].offset
-        found = _find_head(image, piece, splits, piece.offset + piece.size + after, block)
+        end = piece.offset + piece.size + after
+        found = _find_head(piece, splits, end, searches)
     if number and not found:
         before = proved[number - 1].position - proved[number - 1].offset
-        found = _find_tail(image, piece, splits, piece.offset + before, block)
-    failures.left -= not found
+        found = _find_tail(piece, splits, piece.offset + before, searches)
+    if not found:
+        searches.note_failure()
     return found
 
 
-def _find_head(image: Source, piece: Piece, splits: range, end: int, block: int) -> list[Placement]:
+def _find_head(piece: Piece, splits: range, end: int, searches: Searches) -> list[Placement]:
     """Find the first part of a payload whose last part ends there."""
     wanted: dict[Wanted, int] = {}
     for split in splits:
         rest = piece.size - split
-        if end - rest >= 0 and end <= image.size:
-            tail = stream_crc(image.read_at, end - rest, rest)
+        if end - rest >= 0 and end <= searches.image.size:
+            tail = stream_crc(searches.image.read_at, end - rest, rest)
             wanted[Wanted(split, multiply(piece.crc ^ tail, power_of_x(-8 * rest)))] = split
-    for position, split in _search_one(image, wanted, piece.offset % block, block):
+    for position, split in searches.find_one(wanted, piece.offset):
         rest = piece.size - split
         return [
             Placement(piece.offset, split, position),
@@ -294,35 +342,20 @@ def _find_head(image: Source, piece: Piece, splits: range, end: int, block: int)
     return []
 
 
-def _find_tail(
-    image: Source, piece: Piece, splits: range, start: int, block: int
-) -> list[Placement]:
+def _find_tail(piece: Piece, splits: range, start: int, searches: Searches) -> list[Placement]:
     """Find the last part of a payload whose first part begins there."""
     wanted: dict[Wanted, int] = {}
     for split in splits:
-        if start >= 0 and start + split <= image.size:
-            head = stream_crc(image.read_at, start, split)
+        if start >= 0 and start + split <= searches.image.size:
+            head = stream_crc(searches.image.read_at, start, split)
             rest = piece.size - split
             wanted[Wanted(rest, piece.crc ^ combine_crc(head, 0, rest))] = split
-    for position, split in _search_one(image, wanted, 0, block):
+    for position, split in searches.find_one(wanted, 0):
         return [
             Placement(piece.offset, split, start),
             Placement(piece.offset + split, piece.size - split, position),
         ]
     return []
-
-
-def _search_one(
-    image: Source, wanted: Mapping[Wanted, int], place: int, block: int
-) -> list[tuple[int, int]]:
-    """Return where the one run that is there at all lies, and its split; else nothing."""
-    registers = _grid(image, block, {place, *((place + item.size) % block for item in wanted)})
-    hits = [
-        (offset, wanted[item])
-        for item, offsets in registers.find_each(wanted, place=place).items()
-        for offset in offsets
-    ]
-    return hits if len(hits) == 1 else []
 
 
 def _read(image: Source, start: int, stop: int) -> bytes:
