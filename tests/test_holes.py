@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from contextlib import closing
+from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -55,3 +57,24 @@ def test_holes_are_the_pages_of_zeros_that_a_run_touches(
     path.write_bytes(data)
     with closing(DataFiles(Context())) as files:
         assert find_holes(files, DataFile(str(path)), offset, size) == expected
+
+
+def test_of_small_tensors_here_and_there_not_much_more_is_read(tmp_path: Path) -> None:
+    """Each place that does not follow the one before took a read of 1 MiB."""
+    path = tmp_path / "m"
+    path.write_bytes(np.random.default_rng(1).bytes(8 << 20))
+    told: list[int] = []
+    context = Context(progress=lambda done, _: told.append(done))
+    with closing(DataFiles(context)) as files:
+        files.begin(1 << 40)
+        file = DataFile(str(path))
+        for number in range(100):
+            at = (number * 5 % 8 << 20) + 4 * number
+            assert files.read(file, at, 64) == path.read_bytes()[at : at + 64]
+        assert told[-1] < 4 << 20
+        told.clear()
+        files.begin(1 << 40)
+        for at in range(0, 8 << 20, 1 << 12):
+            files.read(file, at, 1 << 12)
+        assert told[-1] <= 8 << 20
+        assert len(told) <= 10  # From start to end, the file is read in large pieces.

@@ -26,6 +26,8 @@ _AHEAD = 32 << 20
 """Bytes that a disk is asked for before they are wanted, if a file is read from start to end."""
 _MOST_REMOTE = 4 << 20
 """Bytes of one request of several at a time: sixteen of them keep 64 MiB."""
+_APART = 1 << 14
+"""Bytes of a file that are read at a place that does not follow the one before."""
 _OPEN = 64
 """Files that are open at once: a quarter of the 256 that the strictest systems allow a process."""
 
@@ -72,11 +74,16 @@ class _Window:
 
     def read(self, offset: int, size: int) -> memoryview:
         end = offset + size
-        if offset < self._start or end > self._start + len(self._data):
+        known = self._start + len(self._data)
+        if offset < self._start or end > known:
+            if self.source.concurrency is not None:
+                # From a bucket, a request of 1 MiB takes nearly as long as one of 8.
+                most = max(PIECE_SIZE, self.source.piece)
+            else:
+                # Of small tensors here and there, what lies behind one is not asked for.
+                most = PIECE_SIZE if 0 <= offset - known <= PIECE_SIZE else _APART
+            length = max(size, min(most, self.source.size - offset))
             self._start = offset
-            # From a bucket, a request of 1 MiB takes nearly as long as one of 8.
-            most = PIECE_SIZE if self.source.concurrency is None else self.source.piece
-            length = max(size, min(max(PIECE_SIZE, most), self.source.size - offset))
             self._data = self.source.read_at(offset, length)
             self.read_count += length
         return memoryview(self._data)[offset - self._start : end - self._start]
@@ -104,6 +111,8 @@ class DataFiles:
         self.undone: dict[tuple[DataFile, int, int], int] = {}
         """Checksums of long runs of files as they were before a conversion: to undo it takes long,
         and several methods ask for the same ones."""
+        self.judged: dict[tuple[DataFile, int, int, int, bool], tuple[Span, ...]] = {}
+        """Which elements look wrong: of a file, an offset, a size, a type and a byte order."""
         self.copies: Sequence[str] = ()
         """Indexes that may be copies of a checkpoint's own."""
         self.evidence_bytes = 0
