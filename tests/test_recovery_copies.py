@@ -12,8 +12,13 @@ import numpy.typing as npt
 import pytest
 
 import ckptparse
+from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Payload
+from ckptparse.files.context import Context
+from ckptparse.identification import tables
+from ckptparse.inventory.survey import Survey
 from ckptparse.problems import EvidenceRule
+from ckptparse.recovery import other_indexes
 from ckptparse.recovery.offering import Offerer
 
 DATA = "model.data-00000-of-00001"
@@ -253,3 +258,46 @@ def test_two_damaged_copies_make_a_lost_data_file_whole(tmp_path: Path) -> None:
     recovery.write(tmp_path / "out/model.ckpt")
     written = ckptparse.read(tmp_path / "out/model.ckpt")
     assert all((written[name] == array).all() for name, array in arrays.items())
+
+
+def test_the_index_of_a_copy_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gives layouts if the own index is damaged, and entries when tensors are mended."""
+    write(tmp_path / "B/model", weights(1, count=300, most=20))
+    index = bytearray((tmp_path / "B/model.index").read_bytes())
+    index[1000:1100] = bytes(100)
+    (tmp_path / "B/model.index").write_bytes(index)
+    shutil.copytree(tmp_path / "B", tmp_path / "A")
+    spoil(tmp_path / "A" / DATA, 40)
+    opened: list[str] = []
+    open_case = other_indexes.open_case
+
+    def note(survey: Survey, context: Context) -> Case:
+        opened.append(survey.prefix)
+        return open_case(survey, context)
+
+    monkeypatch.setattr(other_indexes, "open_case", note)
+    found = ckptparse.recover(tmp_path / "A/model", siblings=False, evidence=[tmp_path / "B"])
+    assert opened == [str(tmp_path / "B/model")]
+    for kept in (0, 1 << 30):
+        # What is too large to be kept is read anew, and gives the same.
+        monkeypatch.setattr(other_indexes, "_MOST_KEPT", kept)
+        opened.clear()
+        again = ckptparse.recover(tmp_path / "A/model", siblings=False, evidence=[tmp_path / "B"])
+        assert len(opened) == (1 if kept else 2)
+        assert str(again.report) == str(found.report)
+
+
+def test_a_data_file_is_identified_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For that, 10,000 entries of its index are read."""
+    prefix, copy = index_and_copy(tmp_path, weights(2))
+    shutil.copy(copy / DATA, prefix.parent)
+    looked_at: list[str] = []
+    open_index = tables._open_index
+
+    def note(path: str, context: Context) -> Any:
+        looked_at.append(path)
+        return open_index(path, context)
+
+    monkeypatch.setattr(tables, "_open_index", note)
+    ckptparse.recover(prefix, siblings=False, evidence=[copy])
+    assert sorted(looked_at) == [f"{prefix}.index", str(copy / "model.index")]

@@ -26,8 +26,10 @@ from ckptparse.examination.report import TensorReport
 from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.salvaged import ENTRY_BYTES, FAILED_BYTES, ROW_BYTES
 from ckptparse.examination.sound_rows import SoundRows, find_sound
+from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
+from ckptparse.identification import Identity, Indexes
 from ckptparse.inventory.survey import Origin, Survey
 from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
@@ -195,6 +197,8 @@ class Case:
     unfinished: bool = False
     left_out: int = 0
     _by_file: _ByFile | None = field(default=None, init=False, repr=False, compare=False)
+    _identities: dict[str, Identity | None] = field(default_factory=dict, init=False, repr=False)
+    _indexes: Indexes = field(default_factory=dict, init=False, repr=False)
 
     @property
     def context(self) -> Context:
@@ -277,6 +281,16 @@ class Case:
         """Return what is kept as rows of a data file, as that is stored."""
         known = (self.sound, self.failed)
         return [rows for rows in known if rows is not None and file.undo is None]
+
+    def identity_of(self, path: str) -> Identity | None:
+        """Identify a file, once; None if it cannot be read.
+
+        Raises:
+            PermissionDeniedError: It may not be read.
+        """
+        if path not in self._identities:
+            self._identities[path] = identity_of(path, self.context, self._indexes)
+        return self._identities[path]
 
     def payload_files(self) -> set[DataFile]:
         """Return the data files that payloads belong into."""

@@ -49,10 +49,8 @@ from ckptparse.examination.places import (
 )
 from ckptparse.examination.plausibility import has_magnitudes, is_plausible
 from ckptparse.examination.readers import PAGE, DataFile, DataFiles
-from ckptparse.examination.survey import identity_of
 from ckptparse.filenames import is_data_file, may_be_data_file, split_data_path
 from ckptparse.files.storage import FileStat
-from ckptparse.identification import Indexes
 from ckptparse.identification.identity import fetching_commands
 from ckptparse.inventory.folders import MOST_NAMES, Folders, names_around
 from ckptparse.problems import Cause, Problem, Status
@@ -249,7 +247,6 @@ class _Beside:
         self._case = case
         self._folders = folders
         self._anothers: dict[str, bool] = {}
-        self.indexes: Indexes = {}
 
     @cached_property
     def _listed(self) -> Mapping[str, FileStat]:
@@ -331,11 +328,8 @@ class _Examination:
     # -- other files
 
     def _check_foreign(self) -> None:
-        identity = (
-            identity_of(self.group.file.path, self.case.context, self.beside.indexes)
-            if self.size is not None
-            else None
-        )
+        path = self.group.file.path
+        identity = self.case.identity_of(path) if self.size is not None else None
         if identity is None or identity.kind not in _FOREIGN:
             return
         detail = ""

@@ -43,7 +43,6 @@ from ckptparse.examination.places import (
 from ckptparse.examination.plausibility import has_magnitudes
 from ckptparse.examination.readers import PAGE, DataFile
 from ckptparse.examination.row_mapping import RowMapping
-from ckptparse.examination.survey import identity_of
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.borrowing import Borrowing, Remains
 from ckptparse.recovery.claims import (
@@ -62,7 +61,7 @@ from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.sound import RowMended
 from ckptparse.recovery.statistics import SECTOR
 
-__all__ = ["Belonging", "find_vanished", "find_ways", "judge_belonging"]
+__all__ = ["Belonging", "find_vanished", "judge_belonging"]
 
 _MOST_WAYS = 8
 """Ways of reading a file in which a value is compared with what is stored."""
@@ -84,11 +83,13 @@ class Belonging:
         values: Whether what rests on checksums is.
         borrowed: Whether bytes of files are that are not its own.
         shown: Whether something of its own is as the index says.
+        ways: How files are read, and how far from their places, so that parts are whole.
     """
 
     values: bool
     borrowed: bool
     shown: bool
+    ways: frozenset[Way]
 
     def __bool__(self) -> bool:
         return self.values and self.borrowed
@@ -107,7 +108,8 @@ def judge_belonging(
     failing = _find_failing(mended, borrowing)
     borrowed = _may_borrow(case, mended, failing, borrowing)
     values = borrowed and _are_values_own(case, mended, failing)
-    return Belonging(values, borrowed, borrowed or _is_shown(case, failing))
+    shown = borrowed or _is_shown(case, failing)
+    return Belonging(values, borrowed, shown, frozenset(_find_ways(failing)))
 
 
 def _may_borrow(
@@ -229,11 +231,6 @@ def find_vanished(case: Case) -> frozenset[str]:
     return frozenset(file.path for file in files) if trusted else frozenset()
 
 
-def find_ways(mended: RowMapping[MendedTensor], borrowing: Borrowing) -> frozenset[Way]:
-    """Return how files are read, and how far from their places, so that parts are whole."""
-    return frozenset(_find_ways(_find_failing(mended, borrowing)))
-
-
 @dataclass(frozen=True, slots=True)
 class _Failing:
     """A part that fails at its place, and what was got back of it."""
@@ -295,7 +292,7 @@ def _iter_failing(
             mine = ways.get(payload.file, ())
             remains = borrowing.remains(found, payload, mine)
             lent = borrowing.is_lent(found, payload)
-            borrowed = borrowing.is_borrowed(found, payload, mine)
+            borrowed = borrowing.is_borrowed_if(remains, found, payload)
             # What is left of a tensor says nothing of those beside it in the other file.
             there = None if borrowed or remains is Remains.SAME else way_of(found, payload)
             if remains is Remains.SAME:
@@ -376,7 +373,7 @@ def _holds(case: Case, file: DataFile) -> bool:
     data = case.files.read(file, 0, size) if size else memoryview(b"")
     if not bytes(data).strip(bytes(data[:1])):
         return False
-    identity = identity_of(file.path, case.context)
+    identity = case.identity_of(file.path)
     if identity is not None and identity.kind in _NOTHING:
         return False
     # What is packed is as even as noise.

@@ -38,7 +38,7 @@ from ckptparse.recovery.claims import Way
 from ckptparse.recovery.mended import Mended, available_bytes
 from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.statistics import judge_elements
+from ckptparse.recovery.statistics import judge_at, judge_elements
 
 __all__ = ["Borrowing", "Remains"]
 
@@ -111,9 +111,15 @@ class Borrowing:
 
     def is_borrowed(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> bool:
         """Tell whether bytes are promised that nothing but the index calls this save's."""
+        return self.is_lent(found, payload) and self.is_borrowed_if(
+            self.remains(found, payload, ways), found, payload
+        )
+
+    def is_borrowed_if(self, remains: Remains, found: Mended, payload: Payload) -> bool:
+        """Tell the same if it is known what the checkpoint's own bytes say."""
         return (
-            self._lent(found, payload) is not None
-            and self.remains(found, payload, ways) is not Remains.SAME
+            self.is_lent(found, payload)
+            and remains is not Remains.SAME
             and not self.is_right_against_lender(found, payload)
         )
 
@@ -153,7 +159,7 @@ class Borrowing:
         held = min(available_bytes(self.files, there), len(other)) // width * width
         if held >= _LEAST:
             own = np.frombuffer(self.files.read(there.file, there.offset, held), np.uint8)
-            told = _compare(own, other[:held], there)
+            told = _compare(own, other[:held], there, self.files)
             if told is Remains.SAME:
                 return told
         else:
@@ -282,21 +288,15 @@ class Borrowing:
         return np.frombuffer(bytes(data[:size]), np.uint8)
 
 
-def _compare(own: Bytes, other: Bytes, payload: Payload) -> Remains:
+def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Remains:
     differ = own != other
     wrong = np.flatnonzero(differ)
     if not len(wrong):
         # The rest of it was cut off.
         return Remains.SAME if _agree_long(own, differ) else Remains.NOTHING
-    judged = judge_elements(
-        own.tobytes(),
-        payload.data_type,
-        offset=payload.offset,
-        big_endian=payload.big_endian,
-    )
     width = item_size(payload.data_type) or 1
     odd = np.zeros(len(own), np.bool_)
-    for start, stop in judged.suspect:
+    for start, stop in judge_at(files, payload, own):
         odd[start * width : stop * width] = True
     filled = _find_fills(own)
     odd &= ~filled

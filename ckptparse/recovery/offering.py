@@ -27,7 +27,7 @@ from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.holes import Holes
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
-from ckptparse.recovery.statistics import SECTOR, judge_elements
+from ckptparse.recovery.statistics import SECTOR, judge_at
 from ckptparse.recovery.unchecked import has_wild_elements, judge_unchecked
 
 __all__ = ["Offerer", "withheld", "zero_runs", "zeros_of_text"]
@@ -129,9 +129,7 @@ class Offerer:
         ]
         if from_text:
             zeros += zeros_of_text(data, width)
-        odd = judge_elements(
-            data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
-        ).suspect
+        odd = judge_at(self._files, payload, data)
         ranges = _without(_in_elements(_nowhere(self._image_of(payload), payload), width), count)
         if not ranges:
             return Mended(replace(check.outcome, status=Status.MISSING, ranges=(), note=_NOWHERE))

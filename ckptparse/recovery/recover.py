@@ -59,7 +59,7 @@ from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.problems import Problem, Status
 from ckptparse.recovery.asked import describe_asked
-from ckptparse.recovery.belonging import Belonging, find_vanished, find_ways, judge_belonging
+from ckptparse.recovery.belonging import Belonging, find_vanished, judge_belonging
 from ckptparse.recovery.borrowing import Borrowing
 from ckptparse.recovery.claims import Way, rests_on_checksum
 from ckptparse.recovery.copies import Copies
@@ -79,6 +79,7 @@ from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mended import Mended, list_patches
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.opened import OpenedFiles
+from ckptparse.recovery.other_indexes import OtherIndexes
 from ckptparse.recovery.rebuild.alone import tile_alone
 from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor
@@ -309,12 +310,13 @@ def _recover(
         files.evidence_bytes = options.evidence.size if options.evidence else 0
         case = open_case(survey, context, files=files, correct=True)
         check_all(case)
-        _work_out(case, options)
+        others = OtherIndexes(context)
+        _work_out(case, options, others)
         found = diagnose(case, deep=True, siblings=options.siblings, folders=folders)
         places = find_places(case, options.evidence, found.places, options.mapfile)
         places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, explain_mixed(case, found.problems, places))
-        mender, borrowing = _make_mender(case, replace(found, places=places), options)
+        mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
         mended = _mend_all(case, mender)
         known = judge_belonging(case, mended, borrowing)
         if not known:
@@ -338,11 +340,11 @@ _TOO_MANY_REBUILT = (
 )
 
 
-def _work_out(case: Case, options: _Options) -> None:
+def _work_out(case: Case, options: _Options, others: OtherIndexes) -> None:
     """Rebuild the index if there is none; add what a damaged one does not name any more."""
     if not case.survey.has_index or (case.main is not None and case.main.complete):
         return
-    layouts = iter_sources(case, options.evidence, siblings=options.siblings)
+    layouts = iter_sources(case, options.evidence, others, siblings=options.siblings)
     shapes = options.shapes or find_shapes(case, options.evidence)
     # What Keras says of its layers is not all that there is: it cannot tile a file alone.
     rebuilt = rebuild(case, layouts, options.shapes)
@@ -361,12 +363,15 @@ def _work_out(case: Case, options: _Options) -> None:
         case.views.append(view)
 
 
-def _make_mender(case: Case, found: Diagnosis, options: _Options) -> tuple[Mender, Borrowing]:
+def _make_mender(
+    case: Case, found: Diagnosis, options: _Options, others: OtherIndexes
+) -> tuple[Mender, Borrowing]:
     files = case.files
     evidence = options.evidence
     siblings = Siblings(
         case.survey,
         files,
+        others,
         used=options.siblings,
         others=evidence.prefixes if evidence else (),
         without=found.owners,
@@ -477,7 +482,7 @@ def _mend_again(
     borrowing: Borrowing,
 ) -> None:
     """Mend what is promised no more: the index may be of another save."""
-    ways = find_ways(mended, borrowing)
+    ways = known.ways
     mender.distrust(
         ways, values=not known.values, borrowed=not known.borrowed, offers_lent=known.shown
     )

@@ -12,17 +12,15 @@ import numpy as np
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
-from ckptparse.examination.case import open_case
 from ckptparse.examination.check import fits
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.neighbours import is_anothers, nearest
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.plain_rows import PlainRows
-from ckptparse.examination.readers import DataFiles
-from ckptparse.examination.survey import survey_path
+from ckptparse.examination.readers import DataFile, DataFiles, checksum_of
 from ckptparse.filenames import INDEX_SUFFIX, split_data_path
-from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.survey import Origin, Survey
+from ckptparse.recovery.other_indexes import OtherIndexes
 
 __all__ = ["Siblings"]
 
@@ -40,6 +38,7 @@ class Siblings:
         self,
         survey: Survey,
         files: DataFiles,
+        opener: OtherIndexes,
         *,
         used: bool,
         others: Iterable[str] = (),
@@ -50,12 +49,14 @@ class Siblings:
         Args:
             survey: The checkpoint.
             files: What opens data files.
+            opener: What opens other checkpoints.
             used: Whether to use those of its directory.
             others: Prefixes of more checkpoints, in any directory.
             without: Prefixes of the directory that are not used.
         """
         self._survey = survey
         self._files = files
+        self._opener = opener
         self._used = used
         self._others = tuple(others)
         self._without = without
@@ -78,8 +79,8 @@ class Siblings:
             others = (
                 one
                 for save in self._saves
-                for one in save.iter_equal(key)
-                if kind in (None, (one.data_type, one.big_endian)) and fits(self._files, one)
+                for one in save.iter_whole(key, self._files)
+                if kind in (None, (one.data_type, one.big_endian))
             )
             self._equal[key, kind] = next(others, None)
         return self._equal[key, kind]
@@ -148,19 +149,17 @@ class Siblings:
         if self._loaded:
             return
         self._loaded = True
-        silent = replace(self._files.context, progress=None)
+        silent = self._opener.context
         beside = nearest(self._survey, silent, _MOST_SIBLINGS) if self._used else []
         beside = [prefix for prefix in beside if prefix not in self._without]
-        folders = Folders(silent)
         for prefix in dict.fromkeys([*beside, *self._others]):
             if prefix == self._survey.prefix:
                 continue
             try:
-                case = open_case(survey_path(prefix, silent, folders), silent)
+                case = self._opener.take(prefix)
             except (PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
                 continue
             most = silent.limits.most_small(case.files.held_bytes)
-            case.files.close()
             final = (view for view in case.views if view.origin is Origin.FINAL)
             self._saves += [_Save(view, most) for view in final]
 
@@ -234,16 +233,25 @@ class _Save:
         self._sorted = used[np.lexsort((columns.sizes[used], columns.crcs[used]))]
         self._crcs, self._sizes = columns.crcs[self._sorted], columns.sizes[self._sorted]
 
-    def iter_equal(self, key: _Sum) -> Iterator[Payload]:
-        """Iterate over the payloads of that form, size and checksum."""
+    def iter_whole(self, key: _Sum, files: DataFiles) -> Iterator[Payload]:
+        """Iterate over the payloads of that form, size and checksum whose bytes are whole."""
         form, size, crc = key
         if self._rows is not None and form is Form.PLAIN:
             low, high = np.searchsorted(self._crcs, crc), np.searchsorted(self._crcs, crc, "right")
             sizes = self._sizes[low:high]
             first, last = np.searchsorted(sizes, size), np.searchsorted(sizes, size, "right")
-            for row in self._sorted[low + first : low + last].tolist():
-                yield self._rows.payload(row)
-        yield from self._by_checksum.get(key, ())
+            rows = self._sorted[low + first : low + last]
+            shards, offsets = self._rows.columns.shard_ids, self._rows.columns.offsets
+            columns = (rows.tolist(), shards[rows].tolist(), offsets[rows].tolist())
+            for row, shard, offset in zip(*columns, strict=True):
+                # Of very many that have the same checksum, payloads are not made to be thrown away.
+                file = DataFile(self._rows.paths[shard])
+                held = files.size(file)
+                if held is None or not 0 <= offset <= held - size:
+                    continue
+                if checksum_of(files, file, offset, size) == crc:
+                    yield self._rows.payload(row)
+        yield from (one for one in self._by_checksum.get(key, ()) if fits(files, one))
 
     def named(self, name: PartName) -> Sequence[Payload]:
         """Return the payloads of that name."""

@@ -22,8 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, item_size
+from ckptparse.examination.payload import Payload
+from ckptparse.examination.readers import DataFiles
 
-__all__ = ["SECTOR", "Judgement", "judge_elements"]
+__all__ = ["SECTOR", "Judgement", "judge_at", "judge_elements"]
 
 SECTOR: Final = 512
 """Bytes of a piece that is judged as one: the least that a disk loses."""
@@ -57,6 +59,8 @@ _MOSTLY_USUAL = 0.75
 _FEW = 16
 """Of fewer elements the symbols that occur are each frequent among them, so none is unlike the
 rest: of integers always, of numbers with exponents if these are usual and near to each other."""
+_MOST_KEPT = 1 << 14
+"""Judgements that are kept, of few spans each: some 5 MiB."""
 _SAME_SCALE = 5
 """Powers of two within which magnitudes speak for one scale, of every type: see
 `_scores_by_distance`."""
@@ -142,6 +146,26 @@ def judge_elements(
         if _are_alike(elements.tobytes(), kind, order):
             return Judgement((), judged=True)
     return _Judge(kind, elements, offset).judge()
+
+
+def judge_at(
+    files: DataFiles, payload: Payload, data: bytes | bytearray | memoryview | Array
+) -> tuple[Span, ...]:
+    """Return the suspect elements of a payload in its file, which are kept: several ask for them.
+
+    Args:
+        files: The data files.
+        payload: Where it lies.
+        data: What lies there, whole elements, as many as are judged.
+    """
+    kind = payload.data_type, payload.big_endian
+    key = payload.file, payload.offset, len(data), *kind
+    if key not in files.judged:
+        found = judge_elements(data, kind[0], offset=payload.offset, big_endian=kind[1]).suspect
+        if len(files.judged) >= _MOST_KEPT or len(found) > _FEW:
+            return found
+        files.judged[key] = found
+    return files.judged[key]
 
 
 def _kind_of(data_type: int, *, big_endian: bool) -> _Kind | None:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from contextlib import closing
-from dataclasses import replace
 
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.case import Case, open_case
+from ckptparse.examination.case import Case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.neighbours import nearest
-from ckptparse.examination.survey import identity_of, survey_path
-from ckptparse.files.context import Context
-from ckptparse.inventory.folders import Folders
+from ckptparse.examination.survey import identity_of
 from ckptparse.recovery.evidence.gather import Evidence
+from ckptparse.recovery.other_indexes import OtherIndexes
 from ckptparse.recovery.rebuild.graphs import iter_layouts
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
 from ckptparse.recovery.rebuild.shape_files import read_metadata_shapes
@@ -33,12 +30,15 @@ _MOST_EVENTS = 8
 """Event files that are read: all of one run hold the same graph, and they can be large."""
 
 
-def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[Layout]:
+def iter_sources(
+    case: Case, evidence: Evidence, others: OtherIndexes, *, siblings: bool
+) -> Iterator[Layout]:
     """Iterate over the layouts that a checkpoint may have, the surest first.
 
     Args:
         case: The checkpoint.
         evidence: The files that the caller named.
+        others: Opens other checkpoints.
         siblings: Whether event files and other checkpoints beside it may be used.
     """
     for path in _graph_files(case, events=siblings):
@@ -50,11 +50,9 @@ def iter_sources(case: Case, evidence: Evidence, *, siblings: bool) -> Iterator[
     prefixes = list(evidence.prefixes)
     if siblings:
         prefixes += nearest(case.survey, case.context)
-    silent = replace(case.context, progress=None)
-    folders = Folders(silent)
     for prefix in dict.fromkeys(prefixes):
         if prefix != case.survey.prefix:
-            yield from _stand_ins(prefix, silent, folders)
+            yield from _stand_ins(prefix, others)
 
 
 def find_shapes(case: Case, evidence: Evidence) -> list[GivenTensor]:
@@ -89,17 +87,16 @@ def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
             yield path
 
 
-def _stand_ins(prefix: str, context: Context, folders: Folders) -> Iterator[Layout]:
+def _stand_ins(prefix: str, others: OtherIndexes) -> Iterator[Layout]:
     try:
-        other = open_case(survey_path(prefix, context, folders), context)
+        other = others.open(prefix)
     except CheckpointError:
         return
-    with closing(other.files):
-        view = other.main
-        if not other.survey.has_index or view is None or not view.complete:
-            return
-        if len(view.tensors) <= context.limits.most_small(other.files.held_bytes):
-            yield layout_of_view(view)
+    view = other.main
+    if not other.survey.has_index or view is None or not view.complete:
+        return
+    if len(view.tensors) <= others.context.limits.most_small(other.files.held_bytes):
+        yield layout_of_view(view)
 
 
 def layout_of_view(view: IndexView) -> Layout:
