@@ -502,7 +502,8 @@ class Checkpoint(Mapping[str, Tensor]):
         tensor = kept.get(key)
         if tensor is None:
             self._check_open()
-            chosen = self._chosen_names
+            # Asked of every tensor that is looked up: as stored, no name is looked for.
+            chosen = None if self._naming == "checkpoint" else self._chosen_names
             stored = key if chosen is None else chosen.get(key)
             tensor = None if stored is None else self._source.find(stored)
             if tensor is not None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import EllipsisType
 from typing import Any, Literal, Protocol, SupportsIndex
@@ -250,9 +249,13 @@ class Tensor:
             MalformedError: Slices or strings break the format's rules.
             UnsupportedError: The installed numpy or ml_dtypes cannot hold it.
         """
-        with self._located():
-            check_rank(len(self.shape))
+        try:
+            self._check_open()
+            check_rank(len(self._shape))
             return self.payload.read(self._options)
+        except CheckpointError as error:
+            self._locate(error)
+            raise
 
     def verify(self) -> None:
         """Check the stored checksum over all bytes; a second call returns at once.
@@ -264,8 +267,12 @@ class Tensor:
             TruncatedError: A data file is too short.
             MissingShardError: A data file is not there.
         """
-        with self._located():
+        try:
+            self._check_open()
             self.payload.verify(self._options)
+        except CheckpointError as error:
+            self._locate(error)
+            raise
 
     def __getitem__(self, index: BasicIndex) -> Any:
         """Read a part by numpy's basic indexing: integers, slices, `...` and `None`.
@@ -278,17 +285,25 @@ class Tensor:
             IndexError: An integer is out of bounds, or there are too many.
             TypeError: An index is of another kind.
         """
-        region, finish = plan_index(index, self.shape)
-        with self._located():
-            check_rank(len(self.shape))
-            if self._is_read_whole(region):
-                whole = self.payload.read(self._options)
-                # With the dots the result stays an array; a scalar string would become bytes.
-                steps: tuple[Any, ...] = (*(slice(r.start, r.stop, r.step) for r in region), ...)
-                part = whole[steps]
-            else:
-                part = self.payload.read_region(region)
+        region, finish = plan_index(index, self._shape)
+        try:
+            self._check_open()
+            check_rank(len(self._shape))
+            part = self._read_region(region)
+        except CheckpointError as error:
+            self._locate(error)
+            raise
         return part[finish]
+
+    def _read_region(self, region: Region) -> npt.NDArray[Any]:
+        payload = self.payload
+        if payload.kind not in ("string", "variant") and tuple(map(len, region)) != self._shape:
+            return payload.read_region(region)
+        whole = payload.read(self._options)
+        # With the dots the result stays an array; a scalar string would become bytes.
+        steps: tuple[Any, ...] = (*(slice(r.start, r.stop, r.step) for r in region), ...)
+        part: npt.NDArray[Any] = whole[steps]
+        return part
 
     def with_options(self, options: ReadOptions) -> Tensor:
         """Return the same tensor, to be read in another way."""
@@ -318,22 +333,15 @@ class Tensor:
         options.origin.check_open()
         return _unpickle, (self._name, self._shape, kind, options)
 
-    @contextmanager
-    def _located(self) -> Iterator[None]:
-        try:
-            if self._options.origin is not None:
-                self._options.origin.check_open()
-            yield
-        except CheckpointError as error:
-            if error.path is None and self._payload is not None and self.location is not None:
-                error.path = self.location.path
-            error.tensor = self._name if error.tensor is None else error.tensor
-            raise
+    def _check_open(self) -> None:
+        if self._options.origin is not None:
+            self._options.origin.check_open()
 
-    def _is_read_whole(self, region: Region) -> bool:
-        if self.kind in ("string", "variant"):
-            return True
-        return all(len(wanted) == size for wanted, size in zip(region, self.shape, strict=True))
+    def _locate(self, error: CheckpointError) -> None:
+        """Add to an error what it is about."""
+        if error.path is None and self._payload is not None and self.location is not None:
+            error.path = self.location.path
+        error.tensor = self._name if error.tensor is None else error.tensor
 
     def __len__(self) -> int:
         if not self.shape:

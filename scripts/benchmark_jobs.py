@@ -571,7 +571,7 @@ JOBS = (
         "open and read one of 100,000",
         "small",
         {
-            "ckptparse": ours(ours_one),
+            "ckptparse": ours(ours_one, "open"),
             "limit": limit(limit_one),
             "tensorflow": tensorflow(lambda tf, path: tf.train.load_variable(path, ONE)),
             "safetensors": safetensors(safetensors_one),
@@ -582,7 +582,7 @@ JOBS = (
         "read 10 rows of a 1 GiB tensor",
         "single",
         {
-            "ckptparse": ours(ours_rows),
+            "ckptparse": ours(ours_rows, "open"),
             "limit": limit(limit_rows),
             "tensorflow": tensorflow(tensorflow_rows),
             "safetensors": safetensors(safetensors_rows),

@@ -23,7 +23,7 @@ from ckptparse.bundle.shards import ShardFiles
 from ckptparse.bundle.sliced import BundleSlices
 from ckptparse.dtypes import DataType, is_numeric
 from ckptparse.elements import distinct
-from ckptparse.errors import LimitError, MalformedError, located
+from ckptparse.errors import LimitError, MalformedError
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.limits import Budget, Singles, check_small
@@ -115,8 +115,7 @@ class BundleReader:
                 return None
             shape, code = listing.columns.shapes[row], listing.codes[row]
             return Tensor(name, shape, code, None, options, self._listed_payload)
-        with located(path=self.index.path):
-            entry = self.index.find_entry(name)
+        entry = self.index.find_entry(name)
         if entry is None:
             return None
         return Tensor(name, entry.shape, entry.data_type, self._payload(name, entry), options)

@@ -6,6 +6,7 @@ import mmap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from types import TracebackType
 from typing import NamedTuple
 
 from ckptparse.bundle.entry import BundleEntry, BundleHeader, Endianness
@@ -44,6 +45,7 @@ class ShardFiles:
         num_shards: How many there should be.
         big_endian: Whether their elements are big-endian.
         context: Where they lie, and how much may be read of them.
+        pool: Those that are open.
     """
 
     def __init__(
@@ -60,7 +62,7 @@ class ShardFiles:
         self._prefix = prefix
         self._paths: dict[int, str] = {}
         self._is_replaced = is_replaced
-        self._pool = SourcePool(context.storage)
+        self.pool = SourcePool(context.storage)
 
     def path(self, shard_id: int) -> str:
         """Path of a data file."""
@@ -70,37 +72,9 @@ class ShardFiles:
             path = self._paths[shard_id] = shard_path(self._prefix, shard_id, self.num_shards)
         return path
 
-    @contextmanager
-    def open(self, shard_id: int) -> Iterator[Source]:
-        """Return an open data file, for use in a `with` statement.
-
-        Raises:
-            MissingShardError: It is not there.
-        """
-        path = self.path(shard_id)
-        try:
-            source = self._pool.take(path)
-        except CheckpointNotFoundError:
-            raise self._missing(shard_id, path) from None
-        try:
-            yield source
-        except CheckpointNotFoundError:
-            # Some are not asked for before they are read.
-            raise self._missing(shard_id, path) from None
-        except TruncatedError as error:
-            self._check_replaced()
-            error.hint = error.hint or self._explain(path)
-            raise
-        finally:
-            self._pool.give_back(path)
-
-    def _missing(self, shard_id: int, path: str) -> MissingShardError:
-        self._check_replaced()
-        return MissingShardError(
-            f"Data file number {shard_id + 1} of {self.num_shards} is missing",
-            path=path,
-            hint="ckptparse.recover gives what the other files still hold",
-        )
+    def open(self, shard_id: int) -> _Shard:
+        """Return an open data file, for use in a `with` statement, which raises as `_Shard`."""
+        return _Shard(self, shard_id)
 
     def map(self, shard_id: int) -> mmap.mmap | None:
         """Map a data file copy-on-write; None if no more can be mapped, or this storage cannot.
@@ -109,7 +83,7 @@ class ShardFiles:
             MissingShardError: It is not there.
         """
         with self.open(shard_id) as source:
-            return self._pool.map(source)
+            return self.pool.map(source)
 
     def manner(self, shard_id: int) -> Manner:
         """Return how a data file is read best."""
@@ -129,7 +103,7 @@ class ShardFiles:
     def check_crc(self, entry: BundleEntry, computed: int) -> None:
         """Raise `ChecksumError` unless the checksum of an entry's bytes is the stored one."""
         if computed != entry.crc32c:
-            self._check_replaced()
+            self.check_replaced()
             raise ChecksumError(
                 f"Checksum does not match: stored {entry.crc32c} vs. calculated on the restored "
                 f"bytes {computed}",
@@ -147,10 +121,10 @@ class ShardFiles:
         try:
             yield
         except DataLossError:
-            self._check_replaced()
+            self.check_replaced()
             raise
 
-    def _check_replaced(self) -> None:
+    def check_replaced(self) -> None:
         """Raise `StorageError` if the index is not that any more which says what lies where."""
         if self._is_replaced():
             raise StorageError(
@@ -161,14 +135,61 @@ class ShardFiles:
 
     def close(self) -> None:
         """Close them, each when its last read has ended."""
-        self._pool.close()
+        self.pool.close()
 
-    def _explain(self, path: str) -> str:
+
+class _Shard:
+    """One data file, which is open inside of a `with` statement.
+
+    A class, since every read enters it: a generator takes three times as long.
+
+    Raises:
+        MissingShardError: It is not there; some are not asked for before they are read.
+        TruncatedError: As what is read inside; what it is instead is said.
+    """
+
+    __slots__ = ("_files", "_path", "_shard_id")
+
+    def __init__(self, files: ShardFiles, shard_id: int) -> None:
+        self._files = files
+        self._shard_id = shard_id
+        self._path = files.path(shard_id)
+
+    def __enter__(self) -> Source:
+        try:
+            return self._files.pool.take(self._path)
+        except CheckpointNotFoundError:
+            raise self._missing() from None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            if isinstance(error, CheckpointNotFoundError):
+                raise self._missing() from None
+            if isinstance(error, TruncatedError):
+                self._files.check_replaced()
+                error.hint = error.hint or self._explain()
+        finally:
+            self._files.pool.give_back(self._path)
+
+    def _missing(self) -> MissingShardError:
+        self._files.check_replaced()
+        return MissingShardError(
+            f"Data file number {self._shard_id + 1} of {self._files.num_shards} is missing",
+            path=self._path,
+            hint="ckptparse.recover gives what the other files still hold",
+        )
+
+    def _explain(self) -> str:
         """Say what a data file that is too short is instead."""
         from ckptparse.identification.foreign import identify_foreign
 
         try:
-            identity = identify_foreign(path, self.context)
+            identity = identify_foreign(self._path, self._files.context)
         except CheckpointError:
             identity = None
         return _DAMAGED if identity is None else f"It is {identity.described}. {identity.advice}"

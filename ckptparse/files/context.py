@@ -214,7 +214,7 @@ def find_storage(path: Place, store: Store) -> tuple[str, Storage]:
         found = _find_value(path)
         if found is not None:
             return found
-    text = os.fsdecode(cast("str | os.PathLike[str]", path))
+    text = path if isinstance(path, str) else os.fsdecode(cast("os.PathLike[str]", path))
     if store is None:
         return open_url(text) if "://" in text else (text, LOCAL)
     if isinstance(store, Mapping):

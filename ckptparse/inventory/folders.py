@@ -90,10 +90,11 @@ class Folders:
         Raises:
             PermissionDeniedError: A directory on the way may not be entered.
         """
-        directory, name = self.context.storage.split(path)
-        known = self._listed.get(directory)
-        if known is not None and name:
-            return known.get(name)
+        if self._listed:
+            directory, name = self.context.storage.split(path)
+            known = self._listed.get(directory)
+            if known is not None and name:
+                return known.get(name)
         return self.context.storage.stat(path)
 
     def is_file(self, path: str) -> bool:

@@ -37,7 +37,8 @@ def choose_strictly(
         DataLossError: The file there was cut off.
         PermissionDeniedError: It may not be read.
     """
-    inventory = take_inventory(os.fsdecode(path), folders or Folders(context))
+    text = path if isinstance(path, str) else os.fsdecode(path)
+    inventory = take_inventory(text, folders or Folders(context))
     for warning in filter(None, (inventory.elsewhere, inventory.warning)):
         from ckptparse.text import clean
 

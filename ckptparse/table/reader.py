@@ -362,13 +362,14 @@ def _iter_handles(entries: BlockEntries, index: BlockHandle) -> Iterator[BlockHa
     """Decode the handles of an index block's entries; each block must come after the one before."""
     end = 0
     for start, stop in zip(entries.starts, entries.ends, strict=True):
-        handle, _ = BlockHandle.from_bytes(entries.contents[start:stop])
-        if handle.offset < end or handle.end > index.offset:
+        handle, _ = BlockHandle.from_bytes(entries.contents, start, stop)
+        following = handle.end
+        if handle.offset < end or following > index.offset:
             raise MalformedError(
                 f"Expected a data block between offset {end} and the index block at "
                 f"{index.offset}, found {handle.size} bytes at {handle.offset}"
             )
-        end = handle.end
+        end = following
         yield handle
 
 
