@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,11 @@ import numpy.typing as npt
 import pytest
 
 import ckptparse
+from ckptparse.files.memory import MemorySource
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.problems import EvidenceRule
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
+from ckptparse.recovery.rebuild.counted import find_last_strings
 from ckptparse.recovery.rebuild.items import iter_items
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
 
@@ -172,6 +175,79 @@ def test_a_state_of_pythons_own_is_found_by_its_length(fixtures: Path, tmp_path:
     assert name == "counter/.ATTRIBUTES/py_state"
     assert recovery[name].read().item() == expected.item()
     assert EvidenceRule.STRING_SIZE in [one.rule for one in recovery[name].evidence]
+
+
+def test_strings_of_a_variable_are_known_by_the_checksum_of_their_lengths(
+    fixtures: Path, tmp_path: Path
+) -> None:
+    """Nothing in the graph says that they are strings. One variable is the first, one the last."""
+    original = fixtures / "objects/keras3_strings/ckpt"
+    recovery = ckptparse.recover(copy_data(original, tmp_path))
+    expected = ckptparse.read(original)
+    words = [name for name, value in expected.items() if value.dtype == object]
+    assert len(words) == 2 and sorted(expected[name].size for name in words) == [1, 3]
+    for name in words:
+        assert recovery[name].read().tolist() == expected[name].tolist()
+        assert EvidenceRule.STRING_SIZE in [one.rule for one in recovery[name].evidence]
+    # A kernel of 3 elements and a bias of 1 may be 2 and 2: nothing tells that.
+    sure = [name for name, value in expected.items() if value.size > 3 and name not in words]
+    assert len(sure) == 3
+    for name in sure:
+        assert recovery[name].read().tobytes() == expected[name].tobytes()
+    assert set(recovery) == set(expected)
+
+
+STRINGS = [[b"one"], [b"a", b"", b"ccc"], [b"", b""], [b"long " * 40, b"x" * 20_000, b"y"]]
+
+
+@pytest.mark.parametrize("strings", STRINGS)
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("counted", [True, False])
+def test_strings_beside_weights_leave_them_their_bytes(
+    strings: list[bytes], first: bool, counted: bool, tmp_path: Path
+) -> None:
+    words = np.array(strings, object)
+    weights = np.random.default_rng(2).normal(0, 0.05, 1000).astype("<f4")
+    values = [("words", words), ("weights", weights)][:: 1 if first else -1]
+    message = TrackableObjectGraph()
+    root, made = message.nodes.add(), builder.Bundle()
+    counter = [("save_counter", np.array(3))] if counted else []
+    for number, (name, value) in enumerate([*counter, *values] if first else [*values, *counter]):
+        child = root.children.add()
+        child.node_id, child.local_name = number + 1, name
+        attribute = message.nodes.add().attributes.add()
+        attribute.name, attribute.checkpoint_key = "VARIABLE_VALUE", name + VALUE
+        made.add(name + VALUE, value)
+    made.add(GRAPH, np.array(message.SerializeToString(), object))
+    made.write(tmp_path / "ckpt")
+    (tmp_path / "ckpt.index").unlink()
+    recovery = ckptparse.recover(tmp_path / "ckpt")
+    assert np.ravel(recovery["words" + VALUE].read()).tolist() == strings
+    assert recovery["weights" + VALUE].read().tobytes() == weights.tobytes()
+    assert recovery["words" + VALUE].status == "unverified"
+
+
+def test_strings_that_end_a_file_are_found_behind_anything() -> None:
+    rng = np.random.default_rng(5)
+    for number in range(300):
+        lengths = (10 ** rng.uniform(0, 3.5, rng.integers(1, 30))).astype(int) - 1
+        made = builder.Bundle()
+        made.add("w", np.array([rng.bytes(one) for one in lengths], object))
+        noise = rng.bytes(int(rng.integers(0, 5000)))
+        source = MemorySource("x", noise + bytes(made.shards[0]))
+        assert find_last_strings(source) == len(noise), number
+        assert find_last_strings(MemorySource("x", noise)) is None
+
+
+def test_strings_are_found_in_bounded_time_behind_zeros() -> None:
+    """Any number of zeros is as many strings that are empty."""
+    begin = time.monotonic()
+    assert find_last_strings(MemorySource("x", bytes(1 << 20))) is None
+    assert time.monotonic() - begin < 5
+    made = builder.Bundle()
+    made.add("w", np.array([b"one", b"two"], object))
+    source = MemorySource("x", bytes(1 << 19) + bytes(made.shards[0]))
+    assert find_last_strings(source) == 1 << 19
 
 
 @pytest.mark.parametrize("dtype", ["<i4", "<i8"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,7 +70,7 @@ def describe_optimizer(optimizer: Any, trainable: Any) -> dict[str, Any]:
     }
 
 
-def sequential(out: Output, optimizer: Any, steps: int) -> Any:
+def sequential(out: Output, optimizer: Any, steps: int, more: Sequence[Any] = ()) -> Any:
     """Return a small Keras 3 model after some steps."""
     keras = keras3()
     layers = keras.layers
@@ -80,6 +81,7 @@ def sequential(out: Output, optimizer: Any, steps: int) -> Any:
             layers.BatchNormalization(name="norm"),
             layers.Dropout(0.5, name="drop", seed=3),
             layers.Dense(1, name="last"),
+            *more,
         ],
         name="small",
     )
@@ -102,6 +104,28 @@ def keras3_optimizer(out: Output) -> None:
     tf.train.Checkpoint(model=model, optimizer=model.optimizer).save(out.path("ckpt"))
     describe_checkpoint(out, "ckpt-1", model)
     out.state()
+
+
+@case(
+    "objects/keras3_strings",
+    "tf.train.Checkpoint of a Keras 3 Sequential and its Adam after twenty steps, with a variable "
+    "of strings in a layer and one of a single string beside the model.",
+)
+def keras3_strings(out: Output) -> None:
+    keras = keras3()
+
+    class Words(keras.layers.Layer):
+        def build(self, _shape: Any) -> None:
+            self.words = tf.Variable([b"alpha", b"", b"gamma " * 30], name="words")
+
+        def call(self, inputs: Any) -> Any:
+            return inputs
+
+    model = sequential(out, keras.optimizers.Adam(0.05), steps=20, more=[Words(name="names")])
+    label = tf.Variable(b"a label", name="label")
+    saver = tf.train.Checkpoint(label=label, model=model, optimizer=model.optimizer)
+    saver.write(out.path("ckpt"))
+    out.checkpoint("ckpt")
 
 
 @case(

@@ -269,7 +269,8 @@ def _listed(one: Tile, given: GivenTensor | None, files: _Files, index: str) -> 
         "is a guess, and so are its type and its shape"
     )
     # A graph says nothing of dimensions: what is no scalar is given flat.
-    shape: tuple[int, ...] = () if one.item.count == 1 else (one.count,)
+    single = one.item.count == 1 or (one.counted is not None and one.count == 1)
+    shape: tuple[int, ...] = () if single else (one.count,)
     if given is not None and math.prod(given.shape) == one.count:
         shape = given.shape
     place = files.shard, ByteRange(files.values, one.offset, one.size)

@@ -7,7 +7,9 @@ the first of them (docs/format.md, section 2.4).
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,20 +22,29 @@ from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
 
 __all__ = [
+    "MOST_COUNTED",
     "Counted",
     "count_strings",
     "find_last_string",
+    "find_last_strings",
     "measure_strings",
     "measure_variants",
     "text_size",
 ]
 
 _CRC_SIZE = 4
-_MOST_COUNTED = 1 << 20
+MOST_COUNTED = 1 << 20
 """Strings at most, if their number is not known: each is one more try, so that a wrong number fits
 by chance 1 in 4,096 at this bound."""
 _LARGEST_TAIL = 1 << 28
 """Bytes at the end of a file that are searched for its object graph; a larger one is not found."""
+_MOST_STRINGS = 1 << 20
+"""Bytes at the end of a file that are searched for several strings: weights are tried at each 64
+of them, which fits by chance 1 in 2^32."""
+_MOST_SUMMED = 1 << 28
+"""Lengths whose checksums are made: of weights a half of that, of zeros much more."""
+_LONGEST_LENGTH = 5
+"""Bytes of a length of up to 35 bits."""
 _PIECE = 1 << 20
 """Bytes that are searched at once, so that memory stays small."""
 
@@ -76,9 +87,9 @@ def count_strings(source: Source, offset: int, most: int) -> Counted | None:
     tried fits by chance 1 in 2^32.
     """
     room = min(most, source.size - offset)
-    head = source.read_at(offset, min(room, _MOST_COUNTED * 2)) if room > 0 else b""
+    head = source.read_at(offset, min(room, MOST_COUNTED * 2)) if room > 0 else b""
     running = position = count = total = 0
-    while position + _CRC_SIZE <= len(head) and count < _MOST_COUNTED:
+    while position + _CRC_SIZE <= len(head) and count < MOST_COUNTED:
         # With no string at all, the payload is only the checksum of nothing.
         (masked,) = struct.unpack_from("<I", head, position)
         if unmask_crc(masked) == running and position + _CRC_SIZE + total <= room:
@@ -149,6 +160,85 @@ def find_last_string(source: Source) -> int | None:
             return found
         stop = start
     return None
+
+
+def find_last_strings(source: Source) -> int | None:
+    """Return where strings begin that end the file, if their number is not known.
+
+    They are lengths, the checksum of these, and as many bytes as they say, up to the end of the
+    file. The last 1 MiB is searched.
+    """
+    base = max(0, source.size - _MOST_STRINGS)
+    data = source.read_at(base, source.size - base)
+    if len(data) <= _CRC_SIZE:
+        return None
+    lengths, left = _Lengths(data[:-_CRC_SIZE]), _MOST_SUMMED
+    for start, stop, crc in lengths.adding_up():
+        left -= stop - start
+        if left < 0:
+            break
+        (masked,) = struct.unpack_from("<I", data, stop)
+        if crc() == unmask_crc(masked):
+            return base + start
+    return None
+
+
+class _Lengths:
+    """Bytes, each of them read as part of a varint: before a byte, the sum of those that end there.
+
+    The first varint may begin within what looks like one: it is read by itself.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        view = self._view = np.frombuffer(data, np.uint8).astype(np.int64)
+        places = np.arange(len(view))
+        last = view < 0x80
+        before = np.concatenate(([-1], np.maximum.accumulate(np.where(last, places, -1))[:-1]))
+        place = np.minimum(places - before - 1, _LONGEST_LENGTH - 1)
+        ends = np.where(last, places + 1, len(view) + 1)[::-1]
+        self._end = np.minimum.accumulate(ends)[::-1]
+        """Where the varint of a byte ends; beyond all bytes if it does not."""
+        self._sums = np.concatenate(([0], np.cumsum((view & 0x7F) << 7 * place)))
+        self._ends = np.flatnonzero(last) + 1
+        values = np.diff(self._sums[self._ends], prepend=0)
+        self._values = memoryview(values.astype("<u4").tobytes())
+        """What ends at each end, as it is in a checksum: 4 bytes each."""
+
+    def adding_up(self) -> Iterator[tuple[int, int, Callable[[], int]]]:
+        """Iterate over where lengths begin and end that say as much as follows their checksum.
+
+        With each, what makes that checksum. The last ones come first: they are the fewest.
+        """
+        size = len(self._view)
+        short = (self._end <= size) & (self._end - np.arange(size) <= _LONGEST_LENGTH)
+        starts = np.flatnonzero(short)
+        ends = self._end[starts]
+        # It is sum(stop) - sum(end) + first = size - stop, and all stops give different sums.
+        wanted = self._sums[ends] - self._firsts(starts) + size
+        known = self._sums + np.arange(size + 1)
+        stops = np.searchsorted(known, wanted)
+        there = (stops >= ends) & (stops <= size)
+        stops = np.minimum(stops, size)
+        there &= known[stops] == wanted
+        starts, stops = starts[there][::-1], stops[there][::-1]
+        firsts = self._firsts(starts).astype("<u4").tobytes()
+        lows = 4 * np.searchsorted(self._ends, starts, "right") + 4
+        highs = 4 * np.searchsorted(self._ends, stops, "right")
+        found = zip(starts.tolist(), stops.tolist(), lows.tolist(), highs.tolist(), strict=True)
+        for number, (start, stop, low, high) in enumerate(found):
+            first = firsts[4 * number : 4 * number + 4]
+            yield start, stop, partial(self._crc, first, low, high)
+
+    def _crc(self, first: bytes, low: int, high: int) -> int:
+        return crc32c(self._values[low:high], crc32c(first))
+
+    def _firsts(self, starts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the varints that begin there."""
+        found = np.zeros(len(starts), np.int64)
+        for number in range(_LONGEST_LENGTH):
+            within = starts + number < self._end[starts]
+            found[within] |= (self._view[starts[within] + number] & 0x7F) << 7 * number
+        return found
 
 
 def _find_head(data: bytes, start: int, count: int, end: int) -> int | None:

@@ -19,7 +19,14 @@ from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.problems import EvidenceRule
 from ckptparse.recovery.rebuild.blocks import find_blocks
-from ckptparse.recovery.rebuild.counted import Counted, find_last_string, measure_strings
+from ckptparse.recovery.rebuild.counted import (
+    MOST_COUNTED,
+    Counted,
+    count_strings,
+    find_last_string,
+    find_last_strings,
+    measure_strings,
+)
 from ckptparse.recovery.rebuild.dense import find_sizes, is_dense
 from ckptparse.recovery.rebuild.items import Item
 from ckptparse.recovery.rebuild.marks import find_marks
@@ -28,6 +35,9 @@ from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
 __all__ = ["Known", "Tile", "Tiling", "tile"]
 
 _FLOAT_WIDTH = 4
+_MOST_TRIES = 1 << 22
+"""Numbers of strings that are tried, if nothing says that there are any. Each fits by chance 1 in
+2^32, so that one of all of them does 1 in 1,000."""
 _MOST_PAIRED = 1 << 30
 """Bytes in which pairs and blocks of slots are looked for: they are held in memory."""
 
@@ -118,6 +128,11 @@ class _Tiler:
         self._counts: dict[int, tuple[int, tuple[EvidenceRule, ...]]] = {}
         """Number of a group -> its elements, and what told them."""
         self._counted: dict[int, Counted] = {}
+        self._tries = _MOST_TRIES
+        self._without_strings: set[tuple[int, int]] = set()
+        """First and last bytes of runs that begin with no strings."""
+        self._without_last: set[tuple[int, int]] = set()
+        """The same of those that end with none."""
         self._before_blocks: set[int] = set()
         """Items that were placed by the blocks of slots behind them."""
         self._marked: set[tuple[int, int]] = set()
@@ -211,24 +226,48 @@ class _Tiler:
     def _fill_ends(self, run: _Run) -> bool:
         """Place what is known at the start of a run, and at its end."""
         before = len(self._places)
-        while run.items and (size := self._size_at(run.items[0], run.start)) is not None:
+        while run.items and (size := self._size_at(run.items[0], run.start, run.stop)) is not None:
             self._places[run.items.pop(0)] = run.start, run.start + size
             run.start += size
-        while run.items and (size := self._size_before(run.items[-1], run.stop)) is not None:
+        while run.items and (size := self._size_before(run.items[-1], run)) is not None:
             self._places[run.items.pop()] = run.stop - size, run.stop
             run.stop -= size
         return len(self._places) > before
 
-    def _size_at(self, number: int, offset: int) -> int | None:
+    def _size_at(self, number: int, offset: int, stop: int) -> int | None:
         """Return the bytes of an item that begins there, if anything tells them."""
         item = self._items[number]
         if item.rule is EvidenceRule.STEP_SIZE and item.data_type is None:
             item = self._items[number] = self._step_at(item, offset)
         if item.data_type != DataType.DT_STRING:
-            return self._size_of(number)
-        counted = measure_strings(self._source, offset, 1)
-        if counted is None or offset + counted.size > self._end:
+            size = self._size_of(number)
+            return self._strings_at(number, offset, stop) if size is None else size
+        count, _ = self._counts.get(item.group, (1, ()))
+        counted = measure_strings(self._source, offset, count)
+        if counted is None or offset + counted.size > stop:
             return None
+        self._counted[number] = counted
+        return counted.size
+
+    def _may_be_strings(self, number: int) -> bool:
+        """Tell whether nothing says what a variable holds: it is taken for floats if it must be."""
+        item = self._items[number]
+        untold = item.count is None and item.rule is None and item.group not in self._counts
+        return untold and item.data_type == DataType.DT_FLOAT and not item.slot
+
+    def _strings_at(self, number: int, offset: int, stop: int) -> int | None:
+        """Return the bytes of strings that begin there: their lengths have their checksum."""
+        tries = min(stop - offset, MOST_COUNTED)
+        if not self._may_be_strings(number) or (offset, stop) in self._without_strings:
+            return None
+        if tries > self._tries:
+            return None
+        self._tries -= tries
+        counted = count_strings(self._source, offset, stop - offset)
+        if counted is None:
+            self._without_strings.add((offset, stop))
+            return None
+        self._items[number] = replace(self._items[number], data_type=DataType.DT_STRING)
         self._counted[number] = counted
         return counted.size
 
@@ -238,12 +277,24 @@ class _Tiler:
         data_type = DataType.DT_INT32 if any(high) else DataType.DT_INT64
         return replace(item, data_type=data_type, count=1)
 
-    def _size_before(self, number: int, end: int) -> int | None:
-        if self._items[number].data_type != DataType.DT_STRING:
-            return self._size_of(number)
-        head = JoinedSource(self._source.path, [Range(self._source, 0, end)])
-        offset = find_last_string(head)
-        return None if offset is None else self._size_at(number, offset)
+    def _size_before(self, number: int, run: _Run) -> int | None:
+        """Return the bytes of an item that ends a run, if anything tells them."""
+        is_strings = self._items[number].data_type == DataType.DT_STRING
+        size = None if is_strings else self._size_of(number)
+        tried = run.start, run.stop
+        if size is not None or (not is_strings and not self._may_be_strings(number)):
+            return size
+        if tried in self._without_last:
+            return None
+        part = Range(self._source, run.start, run.stop - run.start)
+        rest = JoinedSource(self._source.path, [part])
+        for offset in (find_last_string(rest), find_last_strings(rest)):
+            if offset is not None:
+                size = self._size_at(number, run.start + offset, run.stop)
+                if size == part.size - offset:
+                    return size
+        self._without_last.add(tried)
+        return None
 
     def _fill_rest(self, open_ones: Sequence[int], room: int) -> bool:
         """Give what is left to the one size that is not known."""
@@ -375,7 +426,7 @@ class _Tiler:
         counted = self._counted.get(number)
         if counted is not None:
             rules: Iterable[EvidenceRule] = (EvidenceRule.STRING_SIZE,)
-            count = 1
+            count = counted.count
         elif item.group in self._counts:
             count, rules = self._counts[item.group]
             if item.partner is not None and EvidenceRule.REST not in rules:
