@@ -89,6 +89,10 @@ class CountedTensors(Mapping[str, TensorReport]):
     def noted_names(self) -> list[str]:
         """Return the names of the tensors that are not verified, in order."""
 
+    def lost_names(self) -> Collection[str]:
+        """Return names of tensors that are known to be corrupt or missing before they are made."""
+        return ()
+
     @abstractmethod
     def patched(self) -> Iterable[TensorReport]:
         """Iterate over those for which bytes may have been replaced, in order."""
@@ -180,6 +184,11 @@ class ExaminedTensors(CountedTensors):
         held = self._tensors.held.items()
         noted.update(name for name, one in held if one.status is not Status.VERIFIED)
         return [name for name in self._tensors if name in noted]
+
+    def lost_names(self) -> Collection[str]:
+        """Return the names of those that are not proved, if nothing is had of any of them."""
+        in_part = self._statuses.get(Status.PARTIAL) or self._statuses.get(Status.UNVERIFIED)
+        return () if in_part else self._failed
 
     def patched(self) -> Iterable[TensorReport]:
         """Take those that are held, and the others if bytes may have been replaced for them."""
@@ -482,6 +491,15 @@ class Report:
         chosen = set(take_named(chain(noted, others), most))
         return [name for name in tensors if name in chosen]
 
+    def listed_held(self) -> Iterator[TensorReport]:
+        """Iterate over those of `listed_names` that are neither corrupt nor missing."""
+        tensors = self.tensors
+        lost = set(tensors.lost_names() if isinstance(tensors, CountedTensors) else ())
+        for name in self.listed_names():
+            one = None if name in lost else tensors[name]
+            if one is not None and one.status not in (Status.CORRUPT, Status.MISSING):
+                yield one
+
     def to_dict(self) -> dict[str, Any]:
         """Return all of it as plain values, as JSON holds them.
 
@@ -510,7 +528,7 @@ class Report:
         """Return files and tensors as Digital Forensics XML, without its declaration."""
         from ckptparse.rendering.dfxml import to_dfxml
 
-        return to_dfxml(self.to_dict())
+        return to_dfxml(self)
 
     def render(
         self,

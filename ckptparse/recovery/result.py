@@ -282,7 +282,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
         """
         from ckptparse.rendering.dfxml import to_dfxml
 
-        return to_dfxml(self.to_dict(written))
+        return to_dfxml(self.report, written)
 
     def write(
         self,

@@ -13,11 +13,17 @@ report. A tensor is a virtual file (`name_type` v); its parent is the file with 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 from xml.etree import ElementTree as ET
 
 from ckptparse.text import escape
+
+if TYPE_CHECKING:
+    from ckptparse.examination.inputs import HashedFile
+    from ckptparse.examination.outcome import ByteRange
+    from ckptparse.examination.report import FileReport, Report
+    from ckptparse.recovery.written import Written
 
 __all__ = ["to_dfxml"]
 
@@ -28,47 +34,39 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 """Characters that no XML document may hold."""
 
 
-def to_dfxml(content: Mapping[str, Any]) -> str:
+def to_dfxml(report: Report, written: Written | None = None) -> str:
     """Return a report as XML.
 
     Args:
-        content: What `Report.to_dict` or `Recovery.to_dict` gives.
+        report: Of those tensors that `Report.to_dict` lists, what was got back is in it.
+        written: What was written of it: its files are in it too, and hashes of tensors.
     """
-    report = content.get("report", content)
-    output = content.get("output") or {}
     root = ET.Element("dfxml", {"xmlns": _NAMESPACE, "xmlns:dc": _DUBLIN_CORE, "version": _VERSION})
     metadata = ET.SubElement(root, "metadata")
     ET.SubElement(metadata, "dc:type").text = "Recovery report"
     creator = ET.SubElement(root, "creator", {"version": "1.0"})
     ET.SubElement(creator, "program").text = "ckptparse"
-    ET.SubElement(creator, "version").text = _text(report["version"])
+    ET.SubElement(creator, "version").text = _text(report.version)
     source = ET.SubElement(root, "source")
-    for one in report["inputs"]:
-        ET.SubElement(source, "image_filename").text = _text(one["path"])
-    numbers = {one["path"]: number for number, one in enumerate(report["inputs"], 1)}
-    for one in report["inputs"]:
-        _add_input(root, one, numbers[one["path"]], report["files"].get(one["path"]))
-    digests = output.get("digests", {})
-    for name, tensor in _iter_tensors(report):
-        runs = _runs_of(tensor["source"], report["files"])
-        element = _add_tensor(root, name, runs, tensor["status"], numbers)
-        _add_hash(element, digests.get(name))
-    for one in output.get("files", ()):
-        element = _add_object(root, one["path"], "r", one["size"])
-        _add_hash(element, one["sha256"])
+    for one in report.inputs:
+        ET.SubElement(source, "image_filename").text = _text(one.path)
+    numbers = {one.path: number for number, one in enumerate(report.inputs, 1)}
+    for one in report.inputs:
+        _add_input(root, one, numbers[one.path], report.files.get(one.path))
+    digests = {} if written is None else written.digests
+    for tensor in report.listed_held():
+        runs = _runs_of(tensor.source, report.files)
+        element = _add_tensor(root, tensor.name, runs, tensor.status, numbers)
+        _add_hash(element, digests.get(tensor.name))
+    for one in () if written is None else written.files:
+        element = _add_object(root, one.path, "r", one.size)
+        _add_hash(element, one.sha256)
     ET.indent(root)
     return ET.tostring(root, "unicode", xml_declaration=False) + "\n"
 
 
 def _text(value: object) -> str:
     return _FORBIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", escape(str(value)))
-
-
-def _iter_tensors(report: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Iterate over what was got back."""
-    for name, tensor in report["tensors"].items():
-        if tensor["status"] not in ("corrupt", "missing"):
-            yield name, tensor
 
 
 def _add_object(
@@ -93,16 +91,13 @@ def _add_object(
     return element
 
 
-def _add_input(
-    root: ET.Element, one: Mapping[str, Any], number: int, file: Mapping[str, Any] | None
-) -> None:
-    element = _add_object(root, one["path"], "r", one["size"], number=number)
-    ranges = [] if file is None else file["ranges"]
-    if ranges:
+def _add_input(root: ET.Element, one: HashedFile, number: int, file: FileReport | None) -> None:
+    element = _add_object(root, one.path, "r", one.size, number=number)
+    if file is not None and file.ranges:
         runs = ET.SubElement(element, "byte_runs")
-        for start, stop, kind in ranges:
-            _add_run(runs, file_offset=start, len=stop - start, type=kind)
-    _add_hash(element, one["sha256"])
+        for part in file.ranges:
+            _add_run(runs, file_offset=part.start, len=part.stop - part.start, type=part.kind)
+    _add_hash(element, one.sha256)
 
 
 def _add_tensor(
@@ -136,22 +131,22 @@ class _Run(NamedTuple):
     size: int
 
 
-def _runs_of(place: Mapping[str, Any] | None, files: Mapping[str, Any]) -> list[_Run]:
+def _runs_of(place: ByteRange | None, files: Mapping[str, FileReport]) -> list[_Run]:
     """Return the runs of bytes of a tensor, in files that are none of an image's own."""
     if place is None:
         return []
-    path, offset, size = place["path"], place["offset"], place["size"]
-    pieces = files[path]["pieces"] if path in files else []
-    if place["inside"] is not None or not pieces:
-        return [_Run(path, offset if place["inside"] is None else None, size)]
+    pieces = files[place.path].pieces if place.path in files else ()
+    if place.inside is not None or not pieces:
+        return [_Run(place.path, place.offset if place.inside is None else None, place.size)]
     runs: list[_Run] = []
     start = 0
-    for image, there, length in pieces:
-        first, stop = max(start, offset), min(start + length, offset + size)
+    for piece in pieces:
+        first = max(start, place.offset)
+        stop = min(start + piece.size, place.offset + place.size)
         if first < stop:
-            found = None if image is None else there + first - start
-            runs.append(_Run(image, found, stop - first))
-        start += length
+            found = None if piece.path is None else piece.offset + first - start
+            runs.append(_Run(piece.path, found, stop - first))
+        start += piece.size
     return runs
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import ckptparse
 from ckptparse.cli import main
 from ckptparse.examination.intact import IntactTensors
 from ckptparse.examination.plain_rows import PlainRows
+from ckptparse.identification import tables
 
 COUNT = 3_000
 
@@ -88,3 +90,41 @@ def test_records_of_damaged_tensors_are_as_many_as_json_lists(tmp_path: Path) ->
     assert len(shown) == len(listed["tensors"]) == COUNT - listed["unlisted"]
     assert ["unlisted", str(COUNT - len(shown))] in rows
     assert not [row for row in _printed("verify", prefix) if row[0] == "unlisted"]
+
+
+def test_what_was_not_got_back_is_not_made_for_forensic_tools(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recovery = ckptparse.recover(_scalars(tmp_path, crc=7), limits=ckptparse.Limits(attempts=1))
+    described = _count(monkeypatch, PlainRows, "payload")
+    recovery.to_dfxml()
+    assert len(described) < COUNT // 10
+
+
+@pytest.mark.parametrize("job", [ckptparse.verify, ckptparse.recover])
+@pytest.mark.parametrize("cut", [4, 12], ids=["between tensors", "within one"])
+def test_forensic_tools_are_told_of_all_that_is_there(
+    tmp_path: Path, job: Callable[..., ckptparse.Report | ckptparse.Recovery], cut: int
+) -> None:
+    bundle = builder.Bundle()
+    for number in range(COUNT):
+        entry = builder.Entry(builder.FLOAT, (2,), offset=8 * number, size=8, crc=7)
+        bundle.entries[f"t{number:05}".encode()] = entry
+    bundle.put(np.arange(2 * COUNT, dtype=np.float32).tobytes())
+    prefix = bundle.write(tmp_path / "m")
+    data = tmp_path / "m.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-cut])
+    found = job(prefix, limits=ckptparse.Limits(attempts=1))
+    report = found if isinstance(found, ckptparse.Report) else found.report
+    tensors = report.to_dict()["tensors"]
+    told = [name for name, one in tensors.items() if one["status"] not in ("corrupt", "missing")]
+    xml = found.to_dfxml()
+    assert [name for name in tensors if f">{name}<" in xml] == told
+
+
+def test_the_index_is_read_once_to_know_a_data_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = _count(monkeypatch, tables, "_open_index")
+    ckptparse.recover(_scalars(tmp_path, crc=7), limits=ckptparse.Limits(attempts=1))
+    assert len(opened) == 1
