@@ -128,8 +128,8 @@ class Limits:
     that are damaged or in slices: the others are left out, and the report says so. `recover` does
     so with what other evidence describes of an index that is lost or damaged, too. `read` does so
     with tensors of a V2 checkpoint: variants, long strings, slices that are no whole rows; so do
-    `read`, `verify` and `stats` with constants of a graph that are strings or variants; and more
-    slices than these are not listed (one counts once more for each 4 KiB of its tensor's name,
+    `read`, `verify`, `stats` and `diff` with constants of a graph that are strings or variants; and
+    more slices than these are not listed (one counts once more for each 4 KiB of its tensor's name,
     which its key repeats). Each takes a tenth of a millisecond.
     Of entries in blocks with less than one key in full for 64 of them, 32 count as one, beyond
     one for each 128 bytes of the table: TensorFlow writes one for 16.

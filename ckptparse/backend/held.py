@@ -11,7 +11,7 @@ import numpy.typing as npt
 from ckptparse.backend import Format, OrphanSlice
 from ckptparse.backend.places import Places, find_places
 from ckptparse.dtypes import DataType, item_size
-from ckptparse.errors import ClosedError
+from ckptparse.errors import CheckpointError, ClosedError, LimitError
 from ckptparse.limits import Budget, Limits, Singles, check_all_strings
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Location, Payload, ReadOptions, Region, Tensor
 
@@ -143,14 +143,18 @@ class HeldTensors:
         """Check how many of some are strings or variants, which jobs read one by one.
 
         Raises:
-            LimitError: More than `Limits.single_entries` allows, or they have more elements,
-                repeated ones too, than `Limits.strings` allows of a file of that size.
+            LimitError: More than `Limits.single_entries` allows; they have more elements, repeated
+                ones too, than `Limits.strings` allows of a file of that size; or variants hold more
+                tensors, one in the other too, than `Limits.memory_bytes` allows of all together.
         """
         singles, elements = Singles(self._limits, self._held), 0
+        variants = Budget(self._limits, self._held)
         for tensor in map(self._tensors.get, names):
             if tensor is not None and tensor.data_type in _OBJECTS:
                 singles.check()
                 elements += tensor.size
+                if tensor.data_type == DataType.DT_VARIANT:
+                    _take_from(variants, tensor.payload)
         check_all_strings(self._limits, elements, self._held, "the constants of a graph")
 
     def _read_single(
@@ -162,6 +166,18 @@ class HeldTensors:
     def _give(self, tensor: Tensor, options: ReadOptions) -> Tensor:
         payload = _HeldPayload(self, tensor.payload)
         return Tensor(tensor.name, tensor.shape, tensor.data_type, payload, options)
+
+
+def _take_from(budget: Budget, payload: Payload) -> None:
+    """Count what a variant takes. Whether it is whole, who reads it is told."""
+    check = getattr(payload, "check", None)
+    if check is not None:
+        try:
+            check(budget)
+        except LimitError:
+            raise
+        except CheckpointError:
+            pass
 
 
 def read_payloads(

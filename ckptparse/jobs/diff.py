@@ -22,7 +22,14 @@ from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Context, Progress, Store, begin_with
 from ckptparse.files.storage import Storage
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
-from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, describe_source, open_tensors
+from ckptparse.jobs.opening import (
+    Opened,
+    TensorsFrom,
+    check_constants,
+    check_work,
+    describe_source,
+    open_tensors,
+)
 from ckptparse.jobs.rules import Rename, RuleSet, make_rules
 from ckptparse.limits import DEFAULT_LIMITS, Limits, take_named
 from ckptparse.statistics.gathering import iter_pieces
@@ -220,7 +227,9 @@ def diff(
         after = _Side.of(second, {name: name for name in second.tensors})
         pending = _list_shared(before, after) if read_data else _list_pending(before, after)
         for opened in (first, second):
-            if opened.format != "graph":  # Its nodes are bounded.
+            if opened.format == "graph":  # Its nodes are bounded.
+                check_constants(opened, pending)
+            else:
                 check_work(opened, pending)
         how = _Comparison(Tolerance(rtol, atol), progress)
         found = _compare_all(paths, before, after, pending, how)

@@ -28,7 +28,14 @@ from ckptparse.tensor_like import TensorLike, as_tensors
 if TYPE_CHECKING:
     from ckptparse.graph.graph import Graph
 
-__all__ = ["Opened", "TensorsFrom", "check_work", "describe_source", "open_tensors"]
+__all__ = [
+    "Opened",
+    "TensorsFrom",
+    "check_constants",
+    "check_work",
+    "describe_source",
+    "open_tensors",
+]
 
 TensorsFrom = PathLike | Mapping[str, Any]
 """What `convert` and its like take: a path, an open `Checkpoint`, a `Recovery`, any mapping."""
@@ -134,6 +141,17 @@ def check_work(opened: Opened, names: Collection[str], *, weight: int = 1) -> No
         what="tensors, and of 256 characters of their names",
         path=opened.path,
     )
+    check_constants(opened, names)
+
+
+def check_constants(opened: Opened, names: Collection[str]) -> None:
+    """Make sure that a job may read the values of these constants, if they are some of a graph.
+
+    Raises:
+        LimitError: More are strings or variants than `Limits.single_entries` allows, variants take
+            more than `Limits.memory_bytes`, or the values that repeat fill more than
+            `Limits.fill_bytes`.
+    """
     if opened.format != "graph" or not names:
         return
     first = opened.tensors[next(iter(names))]

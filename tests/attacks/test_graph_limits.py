@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -216,6 +216,11 @@ def test_edges_to_the_users_of_a_node_are_counted() -> None:
             assert caught.value.limit == "steps"
 
 
+def _compare(path: Path, limits: ckptparse.Limits) -> ckptparse.Diff:
+    """Compare constants with themselves: of two, either may take half of the memory."""
+    return ckptparse.diff(path, path, limits=limits)
+
+
 def test_strings_are_read_one_by_one_and_counted(tmp_path: Path) -> None:
     path = tmp_path / "g.pb"
     nodes = [g.strings(f"s{number}", b"a") for number in range(30)]
@@ -227,8 +232,10 @@ def test_strings_are_read_one_by_one_and_counted(tmp_path: Path) -> None:
     assert [problem.code for problem in report.problems] == ["limit.reached"]
     assert len(report.tensors) == 30
     assert len(ckptparse.verify(path, limits=enough).tensors) == 31
-    for call in (ckptparse.read, ckptparse.stats):
-        assert len(call(path, limits=enough)) == 31
+    assert len(ckptparse.read(path, limits=enough)) == 31
+    calls: list[Callable[..., object]] = [ckptparse.read, ckptparse.stats, _compare]
+    for call in calls:
+        call(path, limits=enough)
         with pytest.raises(ckptparse.LimitError) as caught:
             call(path, limits=few)
         assert caught.value.limit == "single_entries"
@@ -325,10 +332,25 @@ def test_variants_of_all_constants_take_from_one_budget(tmp_path: Path) -> None:
     report = ckptparse.verify(path, limits=limits)
     assert [problem.code for problem in report.problems] == ["limit.reached"]
     assert 0 < len(report.tensors) < 60
-    with pytest.raises(ckptparse.LimitError) as caught:
-        ckptparse.read(path, limits=limits)
-    assert caught.value.limit == "memory_bytes"
+    calls: list[Callable[..., object]] = [ckptparse.read, ckptparse.stats, _compare]
+    for call in calls:
+        with pytest.raises(ckptparse.LimitError) as caught:
+            call(path, limits=limits)
+        assert caught.value.limit == "memory_bytes"
+        call(path, limits=ckptparse.DEFAULT_LIMITS)
     assert ckptparse.verify(path).ok
+
+
+def test_values_that_repeat_are_not_written_to_be_compared(tmp_path: Path) -> None:
+    path = tmp_path / "g.pb"
+    nodes = [
+        g.constant(f"c{number}", b.field(5, b"\0\0\x80\x3f"), dims=[1000]) for number in range(10)
+    ]
+    path.write_bytes(g.graph(nodes))
+    assert not _compare(path, ckptparse.DEFAULT_LIMITS).changed
+    with pytest.raises(ckptparse.LimitError) as caught:
+        _compare(path, ckptparse.Limits(fill_bytes=10_000))
+    assert caught.value.limit == "fill_bytes"
 
 
 def test_what_is_no_array_is_decoded_once_to_be_measured(
