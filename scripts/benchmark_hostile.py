@@ -19,7 +19,7 @@ import queue
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, cast
@@ -426,12 +426,10 @@ class _Server:
 
 
 def _size(place: Path) -> int:
-    """Bytes of all files below a directory, and of their names: they are read, too."""
-    return sum(path.stat().st_size + len(path.name) for path in _files(place))
-
-
-def _files(place: Path) -> Iterator[Path]:
-    return (path for path in place.rglob("*") if path.is_file())
+    """Bytes of all files below a directory, and of all names there: they are read, too."""
+    return sum(
+        len(path.name) + (path.stat().st_size if path.is_file() else 0) for path in place.rglob("*")
+    )
 
 
 if __name__ == "__main__":

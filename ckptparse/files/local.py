@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from ckptparse.errors import (
     CheckpointNotFoundError,
@@ -323,7 +323,7 @@ class LocalStorage:
         """
         try:
             with os.scandir(directory or os.curdir) as entries:
-                found = {entry.name: _is_plain_file(entry) for entry in entries}
+                found = {entry.name: _kind_listed(entry) for entry in entries}
         except PermissionError as error:
             raise _denied(directory or os.curdir) from error
         except (OSError, ValueError):
@@ -382,30 +382,30 @@ def _stat_link(path: str) -> FileStat | None:
 class Listing(Mapping[str, FileStat]):
     """What is in a directory, sorted by name; the system is asked about a file if it matters."""
 
-    __slots__ = ("_are_files", "_directory", "_known")
+    __slots__ = ("_directory", "_kinds", "_known")
 
-    def __init__(self, directory: str, are_files: Mapping[str, bool]) -> None:
-        """Take the names, and whether the directory itself says that each is a regular file."""
+    def __init__(self, directory: str, kinds: Mapping[str, _Kind]) -> None:
+        """Take the names, and what the directory itself says that each is."""
         self._directory = directory
-        self._are_files = are_files
+        self._kinds = kinds
         self._known: dict[str, FileStat] = {}
 
     def __getitem__(self, name: str) -> FileStat:
         known = self._known.get(name)
         if known is None:
-            if name not in self._are_files:
+            if name not in self._kinds:
                 raise KeyError(name)
             known = self._known[name] = _stat_listed(os.path.join(self._directory, name))
         return known
 
     def __contains__(self, name: object) -> bool:
-        return name in self._are_files
+        return name in self._kinds
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._are_files)
+        return iter(self._kinds)
 
     def __len__(self) -> int:
-        return len(self._are_files)
+        return len(self._kinds)
 
     def __repr__(self) -> str:
         return repr(dict(self))
@@ -414,16 +414,22 @@ class Listing(Mapping[str, FileStat]):
         """Return the names of the regular files, and of links to such."""
         return [
             name
-            for name, is_file in self._are_files.items()
-            if is_file or self[name].kind == "file"
+            for name, kind in self._kinds.items()
+            if kind == "file" or (kind is None and self[name].kind == "file")
         ]
 
 
-def _is_plain_file(entry: os.DirEntry[str]) -> bool:
+_Kind = Literal["file", "directory"] | None
+"""What the list of a directory says of a name, without a question; None: it may be a link."""
+
+
+def _kind_listed(entry: os.DirEntry[str]) -> _Kind:
     try:
-        return entry.is_file(follow_symlinks=False)
+        if entry.is_file(follow_symlinks=False):
+            return "file"
+        return "directory" if entry.is_dir(follow_symlinks=False) else None
     except OSError:
-        return False
+        return None
 
 
 def _stat_listed(path: str) -> FileStat:

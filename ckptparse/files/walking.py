@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 
 from ckptparse.files.storage import FileStat, Storage
 
@@ -35,21 +35,28 @@ class Walk:
             files_first: Whether the files of a directory come before all that lies deeper. Else
                 they come in the order of their names, and what is in a directory in its place.
         """
-        # Directories may lie deeper than calls may.
-        pending = [(path, status)]
+        # Directories may lie deeper than calls may. What is not reached is asked nothing.
+        top: Mapping[str, FileStat] = {path: status}
+        pending = [("", top, path)]
         while pending:
-            place, status = pending.pop()
+            directory, listed, name = pending.pop()
+            status = listed[name]
+            place = path if listed is top else self._storage.join(directory, name)
             if status.kind == "file":
                 yield place, status.size
             if status.kind != "directory":
                 continue
-            listed = self.list(place, status).items()
-            found = [(self._storage.join(place, name), one) for name, one in listed]
+            found = self.list(place, status)
+            names = list(found)
             if files_first:
-                yield from ((file, one.size) for file, one in found if one.kind == "file")
-                pending += [(below, one) for below, one in found if one.kind == "directory"]
-            else:
-                pending += reversed(found)
+                if self.is_cut:
+                    return
+                files = dict.fromkeys(_list_files(found))
+                for file in files:
+                    if found[file].kind == "file":
+                        yield self._storage.join(place, file), found[file].size
+                names = [one for one in reversed(names) if one not in files]
+            pending += [(place, found, one) for one in reversed(names)]
 
     def list(self, path: str, status: FileStat) -> Mapping[str, FileStat]:
         """Return what is in a directory; nothing if it was listed before, or after too many.
@@ -70,3 +77,11 @@ class Walk:
         if status.identity is not None:
             self._seen.add(status.identity)
         return self._storage.list(path)
+
+
+def _list_files(found: Mapping[str, FileStat]) -> list[str]:
+    """Return the names of the files of a directory."""
+    find: Callable[[], list[str]] | None = getattr(found, "file_names", None)
+    if find is not None:
+        return find()
+    return [name for name, status in found.items() if status.kind == "file"]

@@ -7,6 +7,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from ckptparse.bundle.naming import decode_names
 from ckptparse.cli.app import PROGRAM
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.report import ExaminedTensors
+from ckptparse.files import walking
 from ckptparse.files.context import begin
 from ckptparse.files.local import LOCAL, Listing
 from ckptparse.inventory.folders import Folders
@@ -180,6 +182,39 @@ def test_a_directory_is_listed_without_asking_about_each_file(
     assert names == sorted(names)
     assert not asked
     ckptparse.read(path, verify=False)
+    assert len(asked) < 30
+
+
+@pytest.mark.parametrize("kind", ["files", "folders"])
+@pytest.mark.parametrize("files_first", [True, False])
+def test_what_a_walk_does_not_reach_is_asked_nothing(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch, kind: str, files_first: bool
+) -> None:
+    monkeypatch.setattr(walking, "MOST_FOLDERS", 4)
+    for number in range(300):
+        if kind == "files":
+            (tmp_path / f"{number:03}").touch()
+        else:
+            (tmp_path / f"{number:03}").mkdir()
+            (tmp_path / f"{number:03}" / "a").touch()
+    status = LOCAL.stat(str(tmp_path))
+    assert status is not None
+    asked = counted(os, "stat")
+    found = walking.Walk(LOCAL).iter_files(str(tmp_path), status, files_first=files_first)
+    assert len(list(islice(found, 3))) == 3
+    assert len(asked) < 10
+
+
+def test_folders_beyond_those_that_are_listed_are_asked_nothing(
+    tmp_path: Path, counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(walking, "MOST_FOLDERS", 4)
+    for number in range(300):
+        (tmp_path / f"{number:03}").mkdir()
+    asked = counted(os, "stat")
+    assert not Folders(begin(tmp_path)[1]).names(str(tmp_path))
+    (problem,) = ckptparse.scan(tmp_path).problems
+    assert "4 directories were looked at" in problem.message
     assert len(asked) < 30
 
 
