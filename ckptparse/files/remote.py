@@ -58,6 +58,8 @@ _RETRIES: Any = {
 }
 _PLACE = ("endpoint", "bucket", "container_name", "account_name", "region")
 """What says of a store where it is, other than who may read it."""
+_LISTING = "listing"
+"""What a request is for that lists a directory."""
 _PART = 8 << 20
 """Bytes of a part of a large object; a smaller object is sent at once."""
 _PARTS_AT_ONCE = 4
@@ -220,13 +222,38 @@ class ObjectStorage:
         self, directory: str, store: Any, retries: Retries | None = None
     ) -> dict[str, FileStat]:
         where = posixpath.join(self.root, directory)
-        found = ask(where, lambda: store.list_with_delimiter(directory or None), retries=retries)
+        found = ask(where, lambda: _list_once(store, directory), to=_LISTING, retries=retries)
         names = {
             name.rpartition("/")[2]: FileStat("directory") for name in found["common_prefixes"]
         }
         for meta in found["objects"]:
             names[meta["path"].rpartition("/")[2]] = stat_of(meta)
         return names
+
+
+def _list_once(store: Any, directory: str) -> Any:
+    """List a directory. A server that gives more and more of it is left after a minute.
+
+    The library asks for one part after the other, in native code, for as long as each names another
+    one. Only what it does for a loop of `asyncio` can be ended.
+    """
+    begin = getattr(store, "list_with_delimiter_async", None)
+    if begin is None:
+        return store.list_with_delimiter(directory or None)
+    import asyncio
+
+    async def wait() -> Any:
+        return await asyncio.wait_for(begin(directory or None), _LASTING.total_seconds())
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(wait())
+    # The caller's thread has a loop already, and may have no other.
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, wait()).result()
 
 
 def is_outside(key: str) -> bool:
@@ -345,7 +372,7 @@ def ask(
     except Exception as error:  # noqa: BLE001 - the library's own have no common class
         kind = "ConnectionRefused" if is_refused(error) else type(error).__name__
         # From here on without the library's error, whose text may have a password.
-    raise _explain(kind, path, to)
+    raise (_explain_list(kind, path) if to == _LISTING else None) or _explain(kind, path, to)
 
 
 class _ClientThreads:
@@ -419,6 +446,27 @@ def _explain(kind: str, path: str, to: str) -> CheckpointError:
         path=path,
         hint="Try again later. Check the address, and that it can be reached from this machine",
     )
+
+
+def _explain_list(kind: str, path: str) -> CheckpointError | None:
+    """Return our error for one of the library's if it is about the list of a directory."""
+    if kind == "TimeoutError":
+        return StorageError(
+            f"The list of this directory did not end within {_LASTING.total_seconds():g} s",
+            path=path,
+            hint="Copy the files of the checkpoint into a directory of their own",
+        )
+    parts = (path.partition("://")[2] or f"/{path}").rstrip("/").split("/")[1:]
+    is_plain = path.isprintable() and {"", ".", ".."}.isdisjoint(parts)
+    if kind in ("ValueError", "InvalidPathError") and is_plain:
+        return UnsupportedError(
+            "The list of this directory has a name that is no path: one with '.', '..', an empty "
+            "name between slashes, or control characters",
+            path=path,
+            hint="Remove what has such a name, or copy the files of the checkpoint into a "
+            "directory of their own",
+        )
+    return None
 
 
 def _interruptible(request: Callable[[], Result]) -> Result:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +19,7 @@ from instruments import outcome_in_little_memory
 from range_server import Handler, RangeServer, serve
 
 import ckptparse
+from ckptparse.files import remote
 
 pytest.importorskip("obstore")
 
@@ -179,3 +185,172 @@ def test_names_of_a_mapping_that_lead_out_lead_nowhere(tmp_path: Path) -> None:
     for name in ("../secret", str(tmp_path / "secret"), "a/../../secret"):
         with pytest.raises(ckptparse.CheckpointNotFoundError):
             ckptparse.read(name, store={"run/m.index": b""})
+
+
+# Lists of buckets.
+
+Page = Callable[[int], bytes]
+"""Makes the part of a list of a number, from 1 on."""
+
+
+def listed(keys: Iterable[tuple[str, int]], *, then: str | None = None) -> bytes:
+    """Make a part of a list of S3, and perhaps name the one that follows."""
+    objects = "".join(
+        f"<Contents><Key>{key}</Key><LastModified>2024-01-01T00:00:00.000Z</LastModified>"
+        f"<ETag>&quot;1&quot;</ETag><Size>{size}</Size></Contents>"
+        for key, size in keys
+    )
+    more = f"<NextContinuationToken>{then}</NextContinuationToken>" if then else ""
+    return (
+        '<?xml version="1.0" encoding="UTF-8"?>'
+        '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/">'
+        f"<IsTruncated>{str(then is not None).lower()}</IsTruncated>{more}{objects}"
+        "</ListBucketResult>"
+    ).encode()
+
+
+@contextmanager
+def bucket(server: RangeServer, page: Page) -> Iterator[Any]:
+    """Let a server be a bucket, of which all lists are the same."""
+    from obstore.store import S3Store
+
+    number = count(1)
+
+    def answer(handler: Handler) -> bool:
+        if "list-type" not in handler.path:
+            return False
+        handler.close_connection = True
+        with suppress(OSError):
+            handler.give(200, page(next(number)), {"Content-Type": "application/xml"})
+        return True
+
+    server.files |= {f"bucket/{key}": data for key, data in server.files.items()}
+    server.faults = Always(answer)
+    yield S3Store(
+        "bucket",
+        endpoint=server.url,
+        access_key_id="a",
+        secret_access_key="b",  # noqa: S106 - nobody checks it
+        region="us-east-1",
+        virtual_hosted_style_request=False,
+        client_options={"allow_http": True},
+    )
+
+
+class Always(list[Callable[[Handler], bool]]):
+    """A fault of each request."""
+
+    def __init__(self, fault: Callable[[Handler], bool]) -> None:
+        super().__init__([fault])
+
+    def pop(self, _: Any = 0) -> Callable[[Handler], bool]:
+        return self[0]
+
+
+def outcome_of(call: Callable[..., Any], store: Any) -> str:
+    """Return what comes of a call: the name of an error of the package, or "value"."""
+    try:
+        value = call("run/m", store=store)
+    except ckptparse.CheckpointError as error:
+        return type(error).__name__ if str(error).isprintable() else str(error)
+    if isinstance(value, dict):
+        assert value["w"].tolist() == list(range(64))
+    return "value"
+
+
+def outcomes_of(store: Any) -> dict[str, str]:
+    return {name: outcome_of(getattr(ckptparse, name), store) for name in ALL}
+
+
+ALL = ("read", "verify", "identify", "recover")
+
+
+@pytest.mark.parametrize("page", ["again and again", "without end"])
+def test_a_list_that_never_ends_is_left(
+    server: RangeServer, monkeypatch: pytest.MonkeyPatch, page: str
+) -> None:
+    monkeypatch.setattr(remote, "_LASTING", timedelta(seconds=0.5))
+    own = [(key, len(data)) for key, data in server.files.items()]
+
+    def make(number: int) -> bytes:
+        if page == "again and again":
+            return listed(own, then="same")
+        return listed([(f"run/{number}-{row}", 1) for row in range(100)], then=f"t{number}")
+
+    with bucket(server, make) as store:
+        with pytest.raises(ckptparse.StorageError, match="did not end within"):
+            ckptparse.read("run/m", store=store)
+        # The library has stopped, too.
+        asked = len(server.log)
+        time.sleep(0.3)
+        assert len(server.log) <= asked + 1
+
+
+def test_a_list_is_asked_for_where_a_loop_runs(server: RangeServer) -> None:
+    own = [(key, len(data)) for key, data in server.files.items()]
+
+    async def read(store: Any) -> list[float]:
+        found: list[float] = ckptparse.read("run/m", store=store)["w"].tolist()
+        return found
+
+    with bucket(server, lambda _: listed(own)) as store, ThreadPoolExecutor(1) as pool:
+        assert asyncio.run(read(store)) == list(range(64))
+        again = bucket(server, lambda _: listed(own))
+        with again as other:
+            assert pool.submit(asyncio.run, read(other)).result() == list(range(64))
+
+
+def test_a_list_of_a_hundred_thousand_names_costs_what_it_holds(server: RangeServer) -> None:
+    own = [(key, len(data)) for key, data in server.files.items()]
+
+    def make(number: int) -> bytes:
+        names = [(f"run/f{number:03}{row:03}.bin", 1) for row in range(1000)]
+        return listed(own + names, then=f"t{number}" if number % 100 else None)
+
+    with bucket(server, make) as store:
+        began = time.thread_time()
+        assert outcomes_of(store) == dict.fromkeys(ALL, "value")
+        assert time.thread_time() - began < 3
+
+
+@pytest.mark.parametrize("name", ["run/../secret", "run//x", "run/..", "run/&#27;[31m", "run/\0x"])
+def test_a_name_of_a_list_that_is_no_path_is_said(server: RangeServer, name: str) -> None:
+    own = [(key, len(data)) for key, data in server.files.items()]
+    with bucket(server, lambda _: listed([*own, (name, 6)])) as store:
+        assert outcomes_of(store) == dict.fromkeys(ALL, "UnsupportedError")
+        with pytest.raises(ckptparse.UnsupportedError, match="a name that is no path"):
+            ckptparse.read("run/m", store=store)
+        with pytest.raises(ckptparse.CheckpointNotFoundError):
+            ckptparse.read("run/./m", store=store)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "outcomes"),
+    [
+        ((3, None), dict.fromkeys(ALL, "value")),
+        ((None, 3), {"read": "TruncatedError"}),
+        ((-1,), dict.fromkeys(ALL, "StorageError")),
+        ((1 << 62,), {"read": "LimitError", "identify": "TruncatedError"}),
+        ((1 << 70,), dict.fromkeys(ALL, "StorageError")),
+    ],
+    ids=["a wrong one first", "a wrong one last", "negative", "huge", "beyond all numbers"],
+)
+def test_a_list_that_lies_of_sizes_is_an_error_or_found_out(
+    server: RangeServer, sizes: tuple[int | None, ...], outcomes: dict[str, str]
+) -> None:
+    """Of a name that is there twice the last size counts. `None` stands for the right one."""
+    keys = [
+        (key, len(data) if size is None else size)
+        for size in sizes
+        for key, data in server.files.items()
+    ]
+    with bucket(server, lambda _: listed(keys)) as store:
+        assert outcomes_of(store) == {**dict.fromkeys(ALL, "value"), **outcomes}
+
+
+@pytest.mark.parametrize(
+    "page", [b"", b"<a>" * 100_000, b'<!DOCTYPE l [<!ENTITY a "aa">]><l>&a;</l>']
+)
+def test_what_is_no_list_is_an_error(server: RangeServer, page: bytes) -> None:
+    with bucket(server, lambda _: page) as store:
+        assert outcomes_of(store) == dict.fromkeys(ALL, "StorageError")
