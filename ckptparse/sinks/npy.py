@@ -85,7 +85,7 @@ def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
     check_npy(tensors, options)
     meter = options.meter(tensors)
     files: dict[str, str] = {}
-    taken = {INDEX_NAME.casefold(), REPORT_NAME.casefold()}
+    taken = {INDEX_NAME.casefold(): 1, REPORT_NAME.casefold(): 1}
     with place_directory(
         path,
         overwrite=options.overwrite,
@@ -115,16 +115,25 @@ def _is_one_of_ours(names: Collection[str]) -> bool:
     return not others and (not names or not own.isdisjoint(names))
 
 
-def _free_name(name: str, taken: set[str]) -> str:
-    """Return a file's name that no other has, since capitals may count as small letters."""
+def _free_name(name: str, taken: dict[str, int]) -> str:
+    """Return a file's name that no other has, since capitals may count as small letters.
+
+    Args:
+        name: The tensor's.
+        taken: The names that are taken, in small letters; and of each the highest number that was
+            added to it, so that many names alike are not tried again and again.
+    """
     stem = quote(name, safe=" ", errors="surrogateescape")[:_LONGEST_NAME]
     if stem.partition(".")[0].rstrip().casefold() in _DEVICES:
         stem = f"~{stem}"
-    free, number = f"{stem}.npy", 1
+    free = first = f"{stem}.npy"
+    number = taken.get(first.casefold(), 0)
     while free.casefold() in taken:
         number += 1
         free = f"{stem}~{number}.npy"
-    taken.add(free.casefold())
+    if number:
+        taken[first.casefold()] = number
+    taken[free.casefold()] = 1
     return free
 
 

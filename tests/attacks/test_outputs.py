@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import builder as b
@@ -14,6 +16,7 @@ import pytest
 from attacking import run_child
 
 import ckptparse
+from ckptparse.sinks import npy
 
 Writer = Callable[[str, Path], object]
 
@@ -188,6 +191,46 @@ def test_names_that_differ_by_case_alone_are_different_files(tmp_path: Path) -> 
         assert len([name for name in files if name.endswith(".npy")]) == len(names) - 1
         assert all(file.parent == folder for file in folder.rglob("*"))
     assert sorted(tmp_path.iterdir()) == [tmp_path / "in", tmp_path / "npy", tmp_path / "out"]
+
+
+LETTERS = ["w", "W", "\u00e9", "e\u0301", "\u00c9", "ss", "\u00df", "SS", "k", "\u212a"]
+"""Names that one disk or the other takes for the same: capitals, accents, signs."""
+
+
+@pytest.mark.parametrize("to", ["v2", "npz", "npy", "safetensors", "hdf5"])
+def test_names_that_a_disk_takes_for_the_same_are_all_kept(tmp_path: Path, to: str) -> None:
+    if to in ("safetensors", "hdf5"):
+        pytest.importorskip({"hdf5": "h5py"}.get(to, to))
+    path, target = tmp_path / "m", tmp_path / "out" / f"made{ENDINGS[to]}"
+    arrays = {name: np.full(2, number, np.float32) for number, name in enumerate(LETTERS)}
+    ckptparse.write(path, arrays)
+    target.parent.mkdir()
+    ckptparse.convert(path, target, format=to)
+    assert len(ckptparse.diff(path, target).equal) == len(LETTERS)
+    names = [unicodedata.normalize("NFD", one.name).casefold() for one in target.parent.rglob("*")]
+    assert len(set(names)) == len(names)
+
+
+ENDINGS = {"v2": "", "npz": ".npz", "npy": "", "safetensors": ".safetensors", "hdf5": ".h5"}
+
+
+def test_many_names_of_one_file_cost_a_look_each(tmp_path: Path) -> None:
+    """They begin alike, and are cut; or differ by capitals."""
+
+    class Counted(dict[str, int]):
+        asked = 0
+
+        def __contains__(self, name: object) -> bool:
+            Counted.asked += 1
+            return super().__contains__(name)
+
+    long = [f"{'x' * 300}{number}" for number in range(500)]
+    capitals = ["".join(one) for one in product(*["aA"] * 9)]
+    taken = Counted()
+    files = [npy._free_name(name, taken) for name in long + capitals]
+    assert len({name.casefold() for name in files}) == len(files) == 1012
+    assert Counted.asked < 3 * len(files)
+    assert files[:2] == [f"{'x' * 200}.npy", f"{'x' * 200}~2.npy"]
 
 
 @pytest.mark.parametrize("name", ["con", "NUL", "Com1.x", "aux ", "lpt9", "~con", "console"])
