@@ -25,7 +25,8 @@ from v1_builder import LegacyFile
 
 import ckptparse
 from ckptparse import CheckpointNotFoundError, Identity, NotACheckpointError, identify
-from ckptparse.identification import KINDS
+from ckptparse.files.context import Context
+from ckptparse.identification import KINDS, tables
 
 pytestmark = pytest.mark.proto
 
@@ -676,3 +677,33 @@ def test_an_archive_of_arrays_that_convert_wrote_is_one(
 def test_what_is_unknown_may_be_a_disk_image(tmp_path: Path) -> None:
     (tmp_path / "disk.img").write_bytes(bytes(range(1, 256)) * 40)
     assert "ckptparse.scan" in ckptparse.identify(tmp_path / "disk.img").advice
+
+
+@pytest.mark.parametrize("most", [3, 50, 10_000])
+@pytest.mark.parametrize("damage", [None, 300, 4000])
+def test_the_first_entries_of_an_index_are_the_same_read_together_and_one_by_one(
+    tmp_path: Path, most: int, damage: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "_MOST_ENTRIES", most)
+    made = builder.Bundle()
+    for number in range(200):
+        made.add(f"n{number:03}", np.arange(number % 7, dtype=np.float32), shard=number % 2)
+    made.add("strings", [b"a", b"bc"])
+    made.add_sliced("sliced", np.zeros((4, 4), np.float32), [[(0, 2), None], [(2, 2), None]])
+    made.write(tmp_path / "m", block_size=256)
+    index = bytearray((tmp_path / "m.index").read_bytes())
+    if damage is not None:
+        index[damage] ^= 0xFF
+    (tmp_path / "m.index").write_bytes(index)
+    found = tables._open_index(str(tmp_path / "m.index"), Context())
+    monkeypatch.setattr(tables, "_read_together", tables._read_singly)
+    again = tables._open_index(str(tmp_path / "m.index"), Context())
+    if again is None:
+        assert found is None
+        return
+    assert found is not None
+    assert found[0] == again[0] == 2
+    for column in ("data_types", "shard_ids", "offsets", "sizes", "crcs"):
+        assert getattr(found[1], column).tolist() == getattr(again[1], column).tolist()
+    assert found[1].shapes == again[1].shapes
+    assert bool(len(found[1]))

@@ -9,13 +9,12 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 
 if TYPE_CHECKING:
-    from ckptparse.bundle.entry import BundleEntry
+    from ckptparse.bundle.columns import EntryColumns
 
 __all__ = ["WINDOW", "Indexes", "Sample"]
 
-Indexes = dict[str, "tuple[int, dict[int, list[BundleEntry]]] | None"]
-"""Of indexes by path: how many shards each states, and its first entries by shard; None if it is
-none."""
+Indexes = dict[str, "tuple[int, EntryColumns] | None"]
+"""Of indexes by path: how many shards each states, and its first entries; None if it is none."""
 WINDOW = 1 << 16
 """Bytes of the head and of the tail, and of one read in between."""
 

@@ -12,10 +12,14 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
-from ckptparse.bundle.decoding import decode_entry, decode_header
-from ckptparse.bundle.entry import BundleEntry
+import numpy as np
+
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
+from ckptparse.bundle.entry import BundleEntry, BundleHeader
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.coding.varint import decode_varint
 from ckptparse.errors import CheckpointError
@@ -24,8 +28,10 @@ from ckptparse.files.context import Context
 from ckptparse.files.storage import Source
 from ckptparse.identification.identity import Finding
 from ckptparse.identification.sample import Sample
+from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
+from ckptparse.table.columns import IntColumn
 from ckptparse.table.format import MAGIC
 from ckptparse.table.reader import Table
 
@@ -104,10 +110,12 @@ def find_shard(sample: Sample) -> Finding | None:
     found_shards, entries = index
     if found_shards != num_shards:
         return Finding("v2-shard", detail | {"index": f"of {found_shards} shards"})
-    mine = entries.get(shard_id, [])
-    if _should_not_be_zeros(sample, mine):
+    mine = np.flatnonzero(entries.shard_ids == shard_id)
+    sizes = entries.sizes[mine]
+    if _should_not_be_zeros(sample, sizes, entries.crcs[mine]):
         return None
-    missing = max((entry.offset + entry.size for entry in mine), default=0) - sample.size
+    ends = entries.offsets[mine] + sizes
+    missing = int(ends.max(initial=0)) - sample.size
     if missing > 0 and sample.size:
         return Finding("truncated", {"of": "v2-shard", "missing": missing, **detail})
     return Finding("v2-shard", detail)
@@ -161,33 +169,73 @@ def _describe_index(value: bytes) -> dict[str, object]:
     return {"num_shards": header.num_shards}
 
 
-def _open_index(path: str, context: Context) -> tuple[int, dict[int, list[BundleEntry]]] | None:
+def _open_index(path: str, context: Context) -> tuple[int, EntryColumns] | None:
     """Read how many shards an index names, and its first entries; None if it is no index.
 
-    Entries are listed by shard, without those of tensors in slices.
+    Of tensors in slices there are none.
     """
-    limits = context.limits
-    entries: dict[int, list[BundleEntry]] = {}
     try:
         with closing(context.storage.open(path)) as source:
-            items = Table.open(source, limits=limits).items()
-            # None of its data files is opened here, however many there are.
-            header = decode_header(
-                next(items, (b"", b""))[1], limits=limits, held=lambda: sys.maxsize
-            )
-            for _, value in islice(items, _MOST_ENTRIES):
-                entry = decode_entry(value, num_shards=header.num_shards, limits=limits)
-                if not entry.slices:
-                    entries.setdefault(entry.shard_id, []).append(entry)
+            try:
+                return _read_together(source, context.limits)
+            except CheckpointError:
+                # What is damaged may stand behind the first entries.
+                return _read_singly(source, context.limits)
     except CheckpointError:
         return None
-    return header.num_shards, entries
 
 
-def _should_not_be_zeros(sample: Sample, entries: list[BundleEntry]) -> bool:
+def _read_together(source: Source, limits: Limits) -> tuple[int, EntryColumns]:
+    from ckptparse.bundle.together import EntryDecoder
+
+    tables = Table.open(source, limits=limits).iter_columns()
+    first = next(tables, None)
+    header = _read_header(first.value(0) if first is not None and len(first) else b"", limits)
+
+    def decode_one(_: bytes, value: bytes) -> BundleEntry:
+        return decode_entry(value, num_shards=header.num_shards, limits=limits)
+
+    decoder = EntryDecoder(
+        num_shards=header.num_shards,
+        limits=limits,
+        decode_entry=decode_one,
+        decode_shape=partial(decode_shape, limits=limits),
+        held=lambda: sys.maxsize,
+    )
+    parts = [EntryColumns.of_entries([])]
+    # The first entry of all is the header.
+    left, skipped = _MOST_ENTRIES + 1, 1
+    for some in chain(filter(None, (first,)), tables):
+        part = some if len(some) <= left else some.part(0, left)
+        parts.append(decoder.decode(part, min(skipped, len(part))))
+        left, skipped = left - len(part), 0
+        if left <= 0:
+            break
+    found = EntryColumns.concatenate(parts)
+    whole = [row for row in range(len(found)) if row not in found.others]
+    return header.num_shards, found.take(whole) if found.others else found
+
+
+def _read_singly(source: Source, limits: Limits) -> tuple[int, EntryColumns]:
+    items = Table.open(source, limits=limits).items()
+    header = _read_header(next(items, (b"", b""))[1], limits)
+    entries = (
+        decode_entry(value, num_shards=header.num_shards, limits=limits)
+        for _, value in islice(items, _MOST_ENTRIES)
+    )
+    return header.num_shards, EntryColumns.of_entries([one for one in entries if not one.slices])
+
+
+def _read_header(value: bytes, limits: Limits) -> BundleHeader:
+    # None of its data files is opened here, however many there are.
+    return decode_header(value, limits=limits, held=lambda: sys.maxsize)
+
+
+def _should_not_be_zeros(sample: Sample, sizes: IntColumn, crcs: IntColumn) -> bool:
     """Tell whether a file of zeros is at odds with the checksums that the index has for it."""
     if sample.head.strip(b"\0") or sample.tail.strip(b"\0"):
         return False
     if not sample.size:
-        return any(entry.size for entry in entries)
-    return any(entry.crc32c != crc_of_zeros(entry.size) for entry in entries)
+        return bool(sizes.any())
+    stated = zip(sizes.tolist(), crcs.tolist(), strict=True)
+    return any(crc != crc_of_zeros(size) for size, crc in stated)
