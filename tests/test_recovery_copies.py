@@ -13,6 +13,7 @@ import pytest
 
 import ckptparse
 from ckptparse.examination.case import Case
+from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.payload import Payload
 from ckptparse.files.context import Context
 from ckptparse.identification import tables
@@ -301,3 +302,59 @@ def test_a_data_file_is_identified_once(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(tables, "_open_index", note)
     ckptparse.recover(prefix, siblings=False, evidence=[copy])
     assert sorted(looked_at) == [f"{prefix}.index", str(copy / "model.index")]
+
+
+def harm_index(path: Path, seed: int) -> None:
+    """Damage an index: zeros, flipped bits, its start or its end lost, its header, or nothing."""
+    rng = np.random.default_rng(seed)
+    index = bytearray(path.read_bytes())
+    at = int(rng.integers(100, len(index) - 200))
+    match seed % 6:
+        case 1:
+            index[at : at + 100] = bytes(100)
+        case 2:
+            for place in rng.integers(0, len(index) - 60, 3).tolist():
+                index[place] ^= 1 << int(rng.integers(8))
+        case 3:
+            del index[:at]
+        case 4:
+            del index[at:]
+        case 5:
+            index[3] ^= 0x10  # The header is in the first block.
+            index[at] ^= 0x10
+    path.write_bytes(index)
+
+
+@pytest.mark.parametrize("seed", range(18))
+def test_an_index_that_is_the_checkpoints_own_is_believed_as_if_it_were_read(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(seed)
+    made = builder.Bundle(big=seed % 5 == 4)
+    for number, (name, array) in enumerate(weights(seed, count=150, most=30).items()):
+        kind = (array, (array * 100).astype(np.int8), array[:1, :1])[number % 3]
+        made.add(name, kind, shard=number % (1 + seed % 2))
+    (tmp_path / "A").mkdir()
+    made.write(tmp_path / "A/model", block_size=512 if seed % 3 else 4096)
+    harm_index(tmp_path / "A/model.index", seed)
+    shutil.copytree(tmp_path / "A", tmp_path / "B")
+    for path in (tmp_path / "A").glob("*.data*"):
+        spoil(path, 20, seed)
+    if seed % 4 == 3:
+        next((tmp_path / "A").glob("*.data*")).write_bytes(rng.bytes(5000))
+    copy = tmp_path / "B"
+    found = ckptparse.recover(tmp_path / "A/model", siblings=False, evidence=[copy])
+    opened: list[bool] = []
+    has_index = other_indexes.OtherIndexes.has_index
+
+    def deny(self: other_indexes.OtherIndexes, prefix: str, own: IndexView | None) -> bool:
+        opened.append(has_index(self, prefix, own))
+        return False
+
+    monkeypatch.setattr(other_indexes.OtherIndexes, "has_index", deny)
+    again = ckptparse.recover(tmp_path / "A/model", siblings=False, evidence=[copy])
+    assert str(again.report.to_dict()) == str(found.report.to_dict())
+    assert {name: one.read(fill=0).tobytes() for name, one in again.items()} == {
+        name: one.read(fill=0).tobytes() for name, one in found.items()
+    }
+    assert any(opened) or seed % 6

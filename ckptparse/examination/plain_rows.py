@@ -82,6 +82,13 @@ class PlainRows:
         """Return the block that holds a row."""
         return self.blocks[bisect_right(self.blocks, row, key=lambda block: block.stop)]
 
+    def uncorrected(self, numbers: IntColumn) -> npt.NDArray[np.bool_]:
+        """Tell of some rows whether the blocks that hold them were not corrected."""
+        stops = np.array([block.stop for block in self.blocks], np.int64)
+        whole = np.array([block.offset is not None for block in self.blocks], np.bool_)
+        found: npt.NDArray[np.bool_] = whole[np.searchsorted(stops, numbers, side="right")]
+        return found
+
     def payload(self, row: int) -> Payload:
         """Describe the bytes of one tensor."""
         entry, block = self.columns.entry(row), self.block(row)

@@ -372,6 +372,7 @@ def _make_mender(
         case.survey,
         files,
         others,
+        own=case.main,
         used=options.siblings,
         others=evidence.prefixes if evidence else (),
         without=found.owners,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
 
 from ckptparse.bundle.columns import EntryColumns
+from ckptparse.dtypes import item_size
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
 from ckptparse.examination.check import fits
@@ -18,7 +19,7 @@ from ckptparse.examination.neighbours import is_anothers, nearest
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles, checksum_of
-from ckptparse.filenames import INDEX_SUFFIX, split_data_path
+from ckptparse.filenames import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.inventory.survey import Origin, Survey
 from ckptparse.recovery.other_indexes import OtherIndexes
 
@@ -40,6 +41,7 @@ class Siblings:
         files: DataFiles,
         opener: OtherIndexes,
         *,
+        own: IndexView | None = None,
         used: bool,
         others: Iterable[str] = (),
         without: Collection[str] = (),
@@ -50,6 +52,7 @@ class Siblings:
             survey: The checkpoint.
             files: What opens data files.
             opener: What opens other checkpoints.
+            own: The checkpoint's index.
             used: Whether to use those of its directory.
             others: Prefixes of more checkpoints, in any directory.
             without: Prefixes of the directory that are not used.
@@ -57,6 +60,7 @@ class Siblings:
         self._survey = survey
         self._files = files
         self._opener = opener
+        self._own = own
         self._used = used
         self._others = tuple(others)
         self._without = without
@@ -156,12 +160,71 @@ class Siblings:
             if prefix == self._survey.prefix:
                 continue
             try:
-                case = self._opener.take(prefix)
+                same = self._opener.has_index(prefix, self._own)
+                case = None if same else self._opener.take(prefix)
             except (PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
+                continue
+            if case is None and self._own is not None:
+                self._saves.append(self._moved_to(prefix, self._own))
+                continue
+            if case is None:
                 continue
             most = silent.limits.most_small(case.files.held_bytes)
             final = (view for view in case.views if view.origin is Origin.FINAL)
             self._saves += [_Save(view, most) for view in final]
+
+    def _moved_to(self, prefix: str, own: IndexView) -> _Save:
+        """Return the entries of a checkpoint with the same index as this one."""
+        survey = self._opener.survey(prefix)
+        files = DataFiles(self._opener.context)
+        files.hold(survey.paths)
+        most = self._opener.context.limits.most_small(files.held_bytes)
+        is_sure = own.rows is None or not own.rows.chance
+        return _Save(own, most, _Moved(prefix, own.num_shards, is_sure=is_sure))
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """Where a copy of an index lies, and the data files that it names.
+
+    Attributes:
+        prefix: Of the copy.
+        num_shards: How many data files it states.
+        is_sure: Whether its header needs no correction. Without one, the byte order is not known,
+            and nothing is proved but what has single bytes.
+    """
+
+    prefix: str
+    num_shards: int
+    is_sure: bool
+
+    @property
+    def index(self) -> str:
+        """Its path."""
+        return self.prefix + INDEX_SUFFIX
+
+    def rows(self, rows: PlainRows) -> PlainRows:
+        """Return what the copy says in rows."""
+        paths = {shard: shard_path(self.prefix, shard, self.num_shards) for shard in rows.paths}
+        return replace(rows, index=self.index, paths=paths, chance=0.0)
+
+    def proved(self, rows: PlainRows, numbers: Mapping[str, int]) -> dict[str, int]:
+        """Return which of some rows the copy proves: not those of blocks that were corrected."""
+        used = np.fromiter(numbers.values(), np.int64, len(numbers))
+        proved = rows.uncorrected(used)
+        if not self.is_sure:
+            kinds = rows.columns.data_types[used]
+            proved &= np.isin(kinds, [kind for kind in distinct(kinds) if item_size(kind) == 1])
+        return dict(compress(numbers.items(), proved.tolist()))
+
+    def payload(self, payload: Payload) -> Payload | None:
+        """Return a payload of the copy; None of one that it does not prove."""
+        if not payload.proved or payload.block is None or payload.patches:
+            return None
+        if not self.is_sure and item_size(payload.data_type) != 1:
+            return None
+        file = DataFile(shard_path(self.prefix, payload.shard, self.num_shards))
+        return replace(payload, file=file, index=self.index, chance=0.0)
 
 
 @dataclass(slots=True)
@@ -197,9 +260,9 @@ def _entries_by_block(view: IndexView) -> dict[int | None, _Entries]:
 class _Save:
     """The proved entries of one index; payloads of its rows are made when they are asked for."""
 
-    def __init__(self, view: IndexView, most: int) -> None:
-        """Take the first `most` of its tensors."""
-        self.index = view.path
+    def __init__(self, view: IndexView, most: int, moved: _Moved | None = None) -> None:
+        """Take the first `most` of its tensors; if it is `moved`, of a copy of it."""
+        self.index = view.path if moved is None else moved.index
         """Its path."""
         self.described: set[str] = set()
         """The data files of which it says something."""
@@ -211,11 +274,15 @@ class _Save:
         if view.rows is not None and not view.rows.are_records:
             numbers = view.plain_rows()
             self._numbers = {name: numbers[name] for name in names if name in numbers}
+            rows = view.rows if moved is None else moved.rows(view.rows)
+            if moved is not None:
+                self._numbers = moved.proved(rows, self._numbers)
             if self._numbers:
-                self._take_rows(view.rows)
+                self._take_rows(rows)
         others = (name for name in names if name not in self._numbers)
-        for name, payload in islice(view.iter_payloads(others), most):
-            if payload.proved:
+        for name, one in islice(view.iter_payloads(others), most):
+            payload = one if moved is None else moved.payload(one)
+            if payload is not None and payload.proved:
                 self._by_name[name].append(payload)
                 self.described.add(payload.file.path)
                 if payload.crc32c is not None:

@@ -52,7 +52,7 @@ def iter_sources(
         prefixes += nearest(case.survey, case.context)
     for prefix in dict.fromkeys(prefixes):
         if prefix != case.survey.prefix:
-            yield from _stand_ins(prefix, others)
+            yield from _stand_ins(prefix, others, case.main)
 
 
 def find_shapes(case: Case, evidence: Evidence) -> list[GivenTensor]:
@@ -87,8 +87,11 @@ def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
             yield path
 
 
-def _stand_ins(prefix: str, others: OtherIndexes) -> Iterator[Layout]:
+def _stand_ins(prefix: str, others: OtherIndexes, own: IndexView | None) -> Iterator[Layout]:
     try:
+        if own is not None and not own.complete and others.has_index(prefix, own):
+            # Nor is that one complete.
+            return
         other = others.open(prefix)
     except CheckpointError:
         return
