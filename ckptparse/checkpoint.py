@@ -331,7 +331,7 @@ class Checkpoint(Mapping[str, Tensor]):
                 nothing.
             DataLossError: A tensor's bytes are damaged or missing.
         """
-        keys = self.shapes() if names is None else dict.fromkeys(self._keys_of(_names(names)))
+        keys = self._all_keys() if names is None else dict.fromkeys(self._keys_of(_names(names)))
         if include is not None and not isinstance(include, str):
             include = tuple(include)
         self._check_patterns(keys, include)
@@ -340,6 +340,13 @@ class Checkpoint(Mapping[str, Tensor]):
         stored_names = self._chosen_names
         stored = chosen if stored_names is None else [stored_names[key] for key in chosen]
         return dict(zip(chosen, self._opened.read_many(stored, self._options), strict=True))
+
+    def _all_keys(self) -> Collection[str]:
+        """Return every key; as stored, they need no table of their shapes."""
+        if self._naming != "checkpoint":
+            return self.shapes()
+        names = self._opened.names()
+        return [*self._source.names()] if OBJECT_GRAPH_KEY in names else names
 
     def _check_patterns(self, keys: Collection[str], include: Patterns) -> None:
         """Raise `TensorNotFoundError` if a pattern matches nothing: a misspelt one is told."""
@@ -645,7 +652,7 @@ class _StoredTensors:
 
     def names(self) -> Iterator[str]:
         """Iterate over every stored name but the object graph's, sorted as stored."""
-        return (name for name in self._backend.shapes() if name != OBJECT_GRAPH_KEY)
+        return (name for name in self._backend.names() if name != OBJECT_GRAPH_KEY)
 
 
 def _names(names: Iterable[str]) -> Iterable[str]:

@@ -59,6 +59,10 @@ class Backend(Protocol):
         """
         ...
 
+    def names(self) -> Sequence[str]:
+        """Every tensor's name, sorted as stored."""
+        ...
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape, sorted as stored."""
         ...

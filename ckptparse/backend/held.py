@@ -70,6 +70,10 @@ class HeldTensors:
         """Return none: all is in memory."""
         return {}
 
+    def names(self) -> Sequence[str]:
+        """See `Backend`."""
+        return list(self.shapes())
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape."""
         self.check_open()

@@ -120,6 +120,10 @@ class ReopenedBackend:
         """See `Backend`."""
         return self._opened().data_sizes()
 
+    def names(self) -> Sequence[str]:
+        """See `Backend`."""
+        return self._opened().names()
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """See `Backend`."""
         return self._opened().shapes()

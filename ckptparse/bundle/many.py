@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, repeat
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,7 +31,7 @@ from ckptparse.bundle.entry import BundleEntry
 from ckptparse.bundle.shards import Manner, ShardFiles
 from ckptparse.bundle.sharing import Sharing, compute_crcs, find_sharing
 from ckptparse.dtypes import numpy_dtype
-from ckptparse.elements import allocate, finish_elements, needs_finishing
+from ckptparse.elements import allocate, distinct, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.storage import check_range, known_size
 from ckptparse.limits import Limits
@@ -235,8 +235,7 @@ class DenseReader:
         """Look up the types, check every range against its data file, and sort the rows."""
         columns = self.columns
         dtypes: dict[int, np.dtype[Any]] = {}
-        # Not by numpy.unique, which imports numpy.ma.
-        for code in sorted(set(columns.data_types.tolist())):
+        for code in distinct(columns.data_types):
             with self._located(int((columns.data_types == code).argmax())):
                 dtypes[code] = numpy_dtype(code)
         ranks = list(map(len, columns.shapes))
@@ -263,7 +262,7 @@ class DenseReader:
 
     def _check_ranges(self) -> None:
         columns = self.columns
-        shards = sorted(set(columns.shard_ids.tolist()))
+        shards = distinct(columns.shard_ids)
         sizes = self._sizes_of(shards)
         ends = np.array(sizes, np.int64)
         ends = ends[np.searchsorted(shards, columns.shard_ids)] if shards else ends
@@ -404,11 +403,22 @@ class _ArrayMaker:
         They are views; those that are not aligned there, or all of them, are copies.
         """
         arrays, shapes, numbers = self._arrays, self._columns.shapes, rows.numbers.tolist()
-        types = [self._dtypes[code] for code in self._columns.data_types[rows.numbers].tolist()]
+        codes = self._columns.data_types[rows.numbers].tolist()
         positions = rows.offsets + shift
-        ndarray = np.ndarray
-        for number, dtype, position in zip(numbers, types, positions.tolist(), strict=True):
-            arrays[number] = ndarray(shapes[number], dtype, buffer, position)
+        # Without a loop of Python's own, which takes a third of the time.
+        made = map(
+            np.ndarray,
+            map(shapes.__getitem__, numbers),
+            map(self._dtypes.__getitem__, codes),
+            repeat(buffer),
+            positions.tolist(),
+        )
+        low, high = (numbers[0], numbers[-1] + 1) if numbers else (0, 0)
+        if high - low == len(numbers) and bool((np.diff(rows.numbers) == 1).all()):
+            arrays[low:high] = made
+        else:
+            for number, array in zip(numbers, made, strict=True):
+                arrays[number] = array
         self._copy(rows.numbers if copy else rows.numbers[positions % rows.alignments != 0])
 
     def copy_shared(self, rows: DenseRows) -> None:

@@ -102,6 +102,10 @@ class BundleReader:
             self.shards.path(shard): end for shard, end in zip(shards, last.tolist(), strict=True)
         }
 
+    def names(self) -> Sequence[str]:
+        """Every tensor's name, in the order of the index."""
+        return self.index.listing().names
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape, in the order of the index."""
         return self.index.listing().shapes
@@ -198,10 +202,11 @@ class BundleReader:
         from ckptparse.bundle.many import DenseReader, check_sharing
         from ckptparse.bundle.small_strings import read_small_strings
 
-        codes = columns.data_types.tolist()
-        numeric = set(filter(is_numeric, set(codes)))
-        if numeric.issuperset(codes) and not columns.others:
+        kinds = distinct(columns.data_types)
+        numeric = set(filter(is_numeric, kinds))
+        if numeric.issuperset(kinds) and not columns.others:
             return DenseReader(self.shards, columns, names.__getitem__, options).read()
+        codes = columns.data_types.tolist()
         dense = [
             row for row, code in enumerate(codes) if code in numeric and row not in columns.others
         ]

@@ -127,6 +127,10 @@ class LegacyReader:
         """Always little-endian: values are in messages, which have no other order."""
         return "little"
 
+    def names(self) -> Sequence[str]:
+        """Every tensor's name, sorted as stored."""
+        return list(self.shapes())
+
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Every tensor's name and shape, sorted by the name's bytes."""
         self.check_open()
