@@ -23,6 +23,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -45,12 +46,12 @@ from ckptparse.files.storage import Source
 from ckptparse.files.stream import SourceStream
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.json_text import parse_json
-from ckptparse.limits import DEFAULT_LIMITS, Limits, Members, check_members
+from ckptparse.limits import DEFAULT_LIMITS, Limits, Members, check_members, most_members
 from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
 
-__all__ = ["Candidate", "is_archive", "is_stream", "iter_candidates", "iter_parts"]
+__all__ = ["Candidate", "is_archive", "is_stream", "iter_candidates", "iter_parts", "list_members"]
 
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
@@ -241,35 +242,80 @@ def _opener_of(head: bytes) -> _Opener | None:
     return _iter_text if is_graph(head) else None
 
 
-def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
+_Inside = Callable[[Source], Source | None]
+"""Opens a member of an archive that is open; None if the member may not be unpacked."""
+
+
+def list_members(source: Source, limits: Limits) -> dict[str, _Inside]:
+    """Return what opens the members of a zip or tar archive, by the paths that they have as parts.
+
+    Nothing of other files, and of archives that cannot be read.
+    """
+    opener = _opener_of(source.read_at(0, min(HEAD, source.size)))
+    found: dict[str, _Inside] = {}
+    with suppress(CheckpointError, zipfile.BadZipFile, tarfile.TarError, OSError, ValueError):
+        if opener is _iter_zip:
+            for one in _iter_infos(source, limits):
+                path = f"{source.path}:{one.info.filename}"
+                found.setdefault(path, partial(_open_info, one=one, limits=limits))
+        elif opener is _iter_tar:
+            for header in _iter_tar_infos(source, limits):
+                path = f"{source.path}:{header.name}"
+                there = partial(_part, path, offset=header.offset_data, size=header.size)
+                found.setdefault(path, there)
+    return found
+
+
+class _Info(NamedTuple):
+    """A member of a zip."""
+
+    info: zipfile.ZipInfo
+    start: int | None
+    """Where its bytes begin; None if only its own header says it."""
+    size: int
+    """In bytes, unpacked."""
+
+
+def _iter_infos(source: Source, limits: Limits) -> Iterator[_Info]:
+    """Iterate over the members of a zip.
+
+    If its directory is lost, or has more members than it may, they are known by their own headers,
+    and there is one more than it may have.
+    """
     try:
         opened = open_zip(source, limits)
-    except (MalformedError, TruncatedError, zipfile.BadZipFile):
-        yield from _iter_without_directory(source, limits, allowed)
+    except (MalformedError, TruncatedError, zipfile.BadZipFile, LimitError):
+        most = most_members(limits, source.size)
+        for info, start, stop in islice(iter_local_members(source), most + 1):
+            if not info.filename.endswith("/"):
+                yield _Info(info, start, info.file_size or stop - start)
         return
     with opened as archive:
         for info in archive.infolist():
-            if info.filename.endswith("/") or not allowed.take_part(info.file_size):
-                continue
-            path = f"{source.path}:{info.filename}"
-            if info.compress_type == zipfile.ZIP_STORED:
-                yield _part(path, source, _data_of(source, info), info.file_size)
-            elif allowed.take_packed(info.file_size):
-                yield _unpacked(path, source, info, limits, allowed)
+            if not info.filename.endswith("/"):
+                yield _Info(info, None, info.file_size)
 
 
-def _iter_without_directory(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
-    """Iterate over the members of a zip that lost its end, by their own headers."""
-    for info, start, stop in iter_local_members(source):
-        if info.filename.endswith("/"):
-            continue
-        if not allowed.take_part(info.file_size or stop - start):
-            return
-        path = f"{source.path}:{info.filename}"
-        if info.compress_type == zipfile.ZIP_STORED:
-            yield _part(path, source, start, stop - start)
-        elif allowed.take_packed(info.file_size):
-            yield _unpacked(path, source, info, limits, allowed)
+def _open_info(
+    source: Source, one: _Info, limits: Limits, allowed: _Allowed | None = None
+) -> Source | None:
+    """Open a member of a zip; None if it unpacks to more than it may."""
+    path = f"{source.path}:{one.info.filename}"
+    if one.info.compress_type == zipfile.ZIP_STORED:
+        start = _data_of(source, one.info) if one.start is None else one.start
+        return _part(path, source, start, one.size)
+    allowed = allowed or _Allowed(source, limits, ignore)
+    if not allowed.take_packed(one.info.file_size):
+        return None
+    return _unpacked(path, source, one.info, limits, allowed)
+
+
+def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
+    for one in _iter_infos(source, limits):
+        if allowed.take_part(one.size):
+            part = _open_info(source, one, limits, allowed)
+            if part is not None:
+                yield part
 
 
 def _unpacked(
@@ -300,12 +346,18 @@ def _data_of(source: Source, info: zipfile.ZipInfo) -> int:
 
 
 def _iter_tar(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
+    for info in _iter_tar_infos(source, limits):
+        if allowed.take_part(info.size):
+            yield _part(f"{source.path}:{info.name}", source, info.offset_data, info.size)
+
+
+def _iter_tar_infos(source: Source, limits: Limits) -> Iterator[tarfile.TarInfo]:
     file = io.BufferedReader(SourceStream(source))
     with tarfile.open(fileobj=file, mode="r:") as archive:
         for number, info in enumerate(archive, 1):
             check_members(limits, number, source.size, path=source.path)
-            if info.isreg() and allowed.take_part(info.size):
-                yield _part(f"{source.path}:{info.name}", source, info.offset_data, info.size)
+            if info.isreg():
+                yield info
 
 
 def _iter_gzip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:  # noqa: ARG001 - as its brothers

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
 
@@ -27,13 +26,14 @@ from ckptparse.recovery.evidence.bounds import Bounds
 from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.graphs import iter_graphs
+from ckptparse.recovery.evidence.members import Listings, Member
 from ckptparse.recovery.evidence.payloads import SMALLEST, Match, find_anywhere, find_payloads
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.together import find_together
 from ckptparse.recovery.workers import CALLER, Workers
 from ckptparse.text import count
 
-__all__ = ["Evidence", "Found", "Member"]
+__all__ = ["Evidence", "Found"]
 
 _MOST_FILES = 10_000
 _FREE_FILES = 1_000
@@ -62,29 +62,6 @@ there may be one more: each takes 2 ms, however small it is."""
 _HEAD = 1 << 12
 _PRINTABLE = bytes(range(32, 127)) + b"\t\r\n"
 """Bytes at the start of a member, and those of text: a member that begins so holds no tensors."""
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """Opens a member of an archive by its name."""
-
-    name: str
-    context: Context
-
-    def within(self, path: str) -> str:
-        """Return the name that it has in the archive at a path, or in what that unpacks to."""
-        return self.name.removeprefix(path).removeprefix(":") or "unpacked"
-
-    def __call__(self, source: Source) -> Source:
-        """Return the member of the open archive.
-
-        Raises:
-            CheckpointNotFoundError: The archive has changed and does not hold it any more.
-        """
-        for part in iter_parts(source, limits=self.context.limits):
-            if part.path == self.name:
-                return part
-        raise CheckpointNotFoundError("The archive does not hold it any more", path=self.name)
 
 
 class Found(NamedTuple):
@@ -201,6 +178,7 @@ class Evidence:
         """
         self.context = context
         self.bounds = Bounds()
+        self.listings = Listings()
         self._folders = Folders(context)
         self.paths = tuple(paths)
         for path in self.paths:
@@ -355,7 +333,7 @@ class Evidence:
 
     def _file_of(self, match: Match, path: str, source: Source) -> DataFile:
         part = match.source
-        member = None if part is source else Member(part.path, self.context)
+        member = None if part is source else Member(part.path, self.context, self.listings)
         inside = None if member is None else member.within(path)
         if match.turned is None:
             return DataFile(path, member, inside)

@@ -37,8 +37,9 @@ from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.evidence.bounds import Note
 from ckptparse.recovery.evidence.containers import is_stream, iter_parts
 from ckptparse.recovery.evidence.fitting import Allowance
-from ckptparse.recovery.evidence.gather import Evidence, Member
+from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.evidence.lost import Lost
+from ckptparse.recovery.evidence.members import Listings, Member
 from ckptparse.recovery.evidence.scattered import find_scattered
 from ckptparse.recovery.evidence.undone import find_texts
 from ckptparse.recovery.imaging import extents
@@ -165,7 +166,9 @@ def _look_into(case: Case, evidence: Evidence, found: Places, mapfile: Mapfile |
             for file, place in image:
                 found[file].append(place)
         if kind in _ARCHIVES or kind in _STREAMS:
-            for file, place in _in_archive(case, path, found, note, believe=kind in _ARCHIVES):
+            believe = kind in _ARCHIVES
+            in_archive = _in_archive(case, path, found, note, evidence.listings, believe=believe)
+            for file, place in in_archive:
                 found[file].append(place)
 
 
@@ -176,7 +179,7 @@ def _most_pairs(case: Case) -> int:
 
 
 def _in_archive(
-    case: Case, path: str, places: Places, note: Note, *, believe: bool
+    case: Case, path: str, places: Places, note: Note, listings: Listings, *, believe: bool
 ) -> Iterator[tuple[DataFile, Place]]:
     """Iterate over the data files that an archive holds whole, each as a place of its own.
 
@@ -192,7 +195,7 @@ def _in_archive(
             for part in iter_parts(source, limits=case.context.limits, note=note):
                 for file, payloads in sought.items():
                     if any(_lies_in(part, payload) for payload in payloads):
-                        member = Member(part.path, case.context)
+                        member = Member(part.path, case.context, listings)
                         there = DataFile(path, member, member.within(path))
                         method, rule = f"taking it from {part.path}", EvidenceRule.FILE
                         yield file, Place(there, 0, None, method, NO_CHANCE, rule)
