@@ -132,11 +132,12 @@ def find_anchors(
         For each segment, (number of the file, placement) of each payload found.
     """
     known: set[tuple[int, Piece]] = set()
+    sought = [_marking(file, block) for file in files]
     overlap = max((piece.size for file in files for piece in file.pieces), default=0)
     for first in range(start, image.size, SEGMENT):
         found: list[tuple[int, Placement]] = []
         for number in range(_MOST_PASSES):
-            groups = _group(files, block, known)
+            groups = _group(sought, block, known)
             if not groups or (number and not found):
                 break
             stop = min(image.size, first + SEGMENT + min(overlap, _LARGEST))
@@ -151,14 +152,19 @@ def find_anchors(
         yield found
 
 
+def _marking(file: DataFile, block: int) -> Sequence[Piece]:
+    """Return the payloads of a file that mark a place, or runs of them if there are none."""
+    large = [piece for piece in file.pieces if block // 2 <= piece.size <= _LARGEST]
+    return large or _runs(file)
+
+
 def _group(
-    files: Sequence[DataFile], block: int, known: set[tuple[int, Piece]]
+    sought: Sequence[Sequence[Piece]], block: int, known: set[tuple[int, Piece]]
 ) -> dict[int, _Sought]:
     """Group what is sought by its offset within a block; no more groups than a pass can take."""
     groups: dict[int, _Sought] = defaultdict(_Sought)
-    for index, file in enumerate(files):
-        large = [piece for piece in file.pieces if block // 2 <= piece.size <= _LARGEST]
-        for piece in large or _runs(file):
+    for index, pieces in enumerate(sought):
+        for piece in pieces:
             if (index, piece) not in known:
                 group = groups[piece.offset % block]
                 group.wanted[Wanted(piece.size, piece.crc)].append((index, piece))

@@ -134,10 +134,11 @@ def complete(
     def behind(_: Source, piece: Piece, these: Sequence[Placement], size: int) -> list[Placement]:
         return _find_behind(gaps, piece, these, size)
 
-    elsewhere = partial(_find_other_part, searches=shared)
+    between = _once(_find_between)
+    elsewhere = _once(partial(_find_other_part, searches=shared))
     for _ in range(_MOST_ROUNDS):
         before = len(proved)
-        for find in (_find_between, elsewhere):
+        for find in (between, elsewhere):
             proved = _with_found(image, file, proved, block, find)
             # What has just been found is a neighbour for the quicker search.
             if len(proved) > before:
@@ -149,6 +150,28 @@ def complete(
         if len(proved) == before:
             break
     return proved
+
+
+_Find = Callable[[Source, Piece, Sequence[Placement], int], list[Placement]]
+
+
+def _once(find: _Find) -> _Find:
+    """Return a search that is not tried again in vain while what lies around is the same."""
+    tried: set[tuple[int, int | None, int | None]] = set()
+
+    def found_by(
+        image: Source, piece: Piece, proved: Sequence[Placement], block: int
+    ) -> list[Placement]:
+        number = bisect_left(proved, (piece.offset,))
+        sides = (proved[number - 1] if number else None, *proved[number : number + 1], None)[:2]
+        before, after = (None if one is None else one.position - one.offset for one in sides)
+        key = piece.offset, before, after
+        found = [] if key in tried else find(image, piece, proved, block)
+        if not found:
+            tried.add(key)
+        return found
+
+    return found_by
 
 
 def near(placements: Sequence[Placement], offset: int) -> list[int]:
@@ -170,7 +193,7 @@ def _with_found(
     file: DataFile,
     proved: list[Placement],
     block: int,
-    find: Callable[[Source, Piece, Sequence[Placement], int], list[Placement]],
+    find: _Find,
 ) -> list[Placement]:
     """Add what a search finds of the payloads that are still missing."""
     known = {one.offset for one in proved if one.size}
