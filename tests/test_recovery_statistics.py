@@ -11,7 +11,7 @@ from packages import ml_dtypes
 
 from ckptparse.dtypes import DataType
 from ckptparse.recovery import statistics
-from ckptparse.recovery.statistics import SECTOR, Judgement, judge_elements
+from ckptparse.recovery.statistics import SECTOR, Judgement, _quantile, judge_elements
 
 FLOATS = {
     DataType.DT_FLOAT: np.dtype("f4"),
@@ -236,3 +236,12 @@ def test_few_elements_are_judged_quickly_as_they_are_at_length(
     quick = judge()
     monkeypatch.setattr(statistics, "_FEW", 0)
     assert judge() == quick
+
+
+def test_quantiles_are_those_of_numpy() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(500):
+        count, most = int(rng.integers(1, 600)), int(rng.integers(1, 300))
+        ordered = np.sort(rng.integers(0, most + 1, count))
+        for share in (0.01, 0.5, 0.99):
+            assert _quantile(ordered, share) == np.quantile(ordered, share)

@@ -322,7 +322,8 @@ class _Judge:
         good = plausible & within & ~empty
         if not good.any():
             return (None if empty.all() else np.full(1 << kind.bits, _FLOOR)), generic
-        low, high = np.quantile(scales[good], (0.01, 0.99))
+        ordered = np.sort(scales[good])
+        low, high = _quantile(ordered, 0.01), _quantile(ordered, 0.99)
         return _smoothed(sample[good], kind.bits, spread=0.15), (int(low), int(high))
 
     def _text_is_ordinary(self) -> bool:
@@ -351,6 +352,17 @@ class _Judge:
             # A piece with one value only is no text, even if its bytes are printable.
             found[piece] = bool((values[piece] != values[piece, 0]).any())
         return found
+
+
+def _quantile(ordered: npt.NDArray[np.intp], share: float) -> float:
+    """Return what `numpy.quantile` does, which takes 60 us: a third of a small tensor's time."""
+    place = share * (len(ordered) - 1)
+    before = int(place)
+    within = place - before
+    low = int(ordered[before])
+    high = int(ordered[min(before + 1, len(ordered) - 1)])
+    # The way in which it rounds.
+    return high - (high - low) * (1 - within) if within >= 0.5 else low + (high - low) * within
 
 
 _TEXT = np.zeros(256, np.bool_)
