@@ -178,7 +178,8 @@ class Place:
         """
         if not self.weights and are_weights(payload):
             return False
-        if payload.form is not Form.PLAIN or payload.crc32c is None or self.file.undo is not None:
+        counted = payload.form in (Form.STRINGS, Form.VARIANTS)
+        if counted or payload.crc32c is None or self.file.undo is not None:
             return fits(files, self.of(payload))
         offset, size = payload.offset + self.delta, payload.size
         key = self.file.path, offset, size

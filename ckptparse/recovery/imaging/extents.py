@@ -163,8 +163,8 @@ def _group(
 ) -> dict[int, _Sought]:
     """Group what is sought by its offset within a block; no more groups than a pass can take."""
     groups: dict[int, _Sought] = defaultdict(_Sought)
-    for index, pieces in enumerate(sought):
-        for piece in pieces:
+    for index, marking in enumerate(sought):
+        for piece in marking:
             if (index, piece) not in known:
                 group = groups[piece.offset % block]
                 group.wanted[Wanted(piece.size, piece.crc)].append((index, piece))
