@@ -222,3 +222,29 @@ def test_a_file_of_thousands_of_parts_is_read_as_one_of_ranges_is() -> None:
     copied = pickle.loads(pickle.dumps(joined))  # noqa: S301
     assert copied == joined
     assert hash(copied) == hash(joined)
+
+
+def test_what_was_sought_in_vain_is_sought_again_only_beside_something_new(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    disk, whole = scattered(60)
+    lost = tuple(Piece(whole.size + 3000 * n, 3000, n, FLOAT) for n in range(20))
+    file = DataFile(whole.size + 60_000, (*whole.pieces, *lost))
+    met: list[tuple[object, ...]] = []
+
+    def note(find: Any) -> Any:
+        def noted(image: Any, piece: Piece, proved: Any, block: int, **given: Any) -> Any:
+            found = find(image, piece, proved, block, **given)
+            sides = tuple(splits.near(proved, piece.offset))
+            met.append((find, piece.offset, sides, proved[-1].offset < piece.offset))
+            return found
+
+        return noted
+
+    monkeypatch.setattr(splits, "_find_between", note(splits._find_between))
+    monkeypatch.setattr(splits, "_find_other_part", note(splits._find_other_part))
+    known = [Placement(0, len(FIRST), 0)]
+    complete(disk, file, known, BLOCK)
+    behind = [one for one in met if one[3]]
+    assert len(behind) > 2 * len(lost)
+    assert len(set(behind)) == len(behind)
