@@ -58,9 +58,14 @@ def _read_part(source: Source, handle: BlockHandle, key: bytes | None) -> Block 
     part = _Part(*read_restarts(tail, handle.size), key)
     crc = 0
     for start in range(0, last, PART_PIECE):
-        piece = source.read_at(handle.offset + start, min(PART_PIECE, last - start))
+        at, size = handle.offset + start, min(PART_PIECE, last - start)
+        if part.end is not None:
+            # It has no name, so that its memory serves the next one.
+            crc = crc32c(source.read_at(at, size), crc)
+            continue
+        piece = source.read_at(at, size)
         crc = crc32c(piece, crc)
-        if part.end is None and not part.take(start, piece):
+        if not part.take(start, piece):
             return None
     crc = crc32c(tail, crc)
     if part.end is None and not part.take(last, tail):
