@@ -146,8 +146,36 @@ def test_runs_of_up_to_four_pieces_have_parts() -> None:
         last = [(b"c%05d" % row, bytes(20)) for row in range(1500)]
         return part_of(b.block([*run, *last], restart_interval=values), b"b00")
 
-    assert found(4) is not None
-    assert found(12) is None
+    assert found(7) is not None
+    assert found(8) is None
+
+
+@pytest.mark.parametrize("over", [-40, 0, 1])
+def test_a_run_that_ends_with_the_fourth_piece_has_a_part(over: int) -> None:
+    last = [(b"c%05d" % row, bytes(20)) for row in range(1500)]
+    begin = b.entry(b"b", bytes(PIECE))
+    run = begin + b.entry(b"bb", bytes(4 * PIECE - len(begin) - 7 + over))
+    assert len(run) == 4 * PIECE + over
+    body, restarts = run, [0]
+    for key, value in last:
+        restarts.append(len(body))
+        body += b.entry(key, value)
+    part = part_of(b.close_block(body, restarts), b"b")
+    assert (part is not None) == (over <= 0)
+    if part is not None:
+        assert part.find(b"b", limits=DEFAULT_LIMITS) == bytes(PIECE)
+
+
+@pytest.mark.parametrize("inside", range(1, 60, 3))
+def test_a_key_that_goes_over_the_end_of_a_piece_is_not_compared(inside: int) -> None:
+    # So many bytes of the second run, which is the first of its piece, are in that piece.
+    name = b"k" * 40
+    size = 2 * PIECE - inside - len(b.entry(name + b"0", bytes(PIECE))) + PIECE
+    pairs = [(name + b"0", bytes(size)), *((name + b"1%05d" % row, b"") for row in range(999))]
+    contents = b.block(pairs, restart_interval=1)
+    part = part_of(contents, name + b"0")
+    assert (part is not None) == (inside >= len(b.entry(name + b"100000", b"")))
+    assert part is None or part.find(name + b"0", limits=DEFAULT_LIMITS) == bytes(size)
 
 
 def test_a_first_entry_of_a_piece_that_shares_has_no_part_and_is_malformed() -> None:

@@ -122,5 +122,5 @@ class _Part:
         end = self._entries_end if self.end is None else self.end
         first = self._restarts[self._run]
         runs = self._restarts[self._run : bisect_left(self._restarts, end)]
-        contents = self._held[first - self._begin : end - self._begin]
-        return Block(contents, end - first, tuple(restart - first for restart in runs))
+        contents = self._held[first - self._begin :]
+        return Block(contents, len(contents), tuple(restart - first for restart in runs))
