@@ -469,14 +469,18 @@ class _Layout:
         # If it is whole there, its value was taken from an equal one.
         if any(not is_there(self._files, one) or fits(self._files, one) for one in places):
             return False
-        if before.beside and after.beside and len(set(map(self._read, places))) > 1:
+        apart = len({place.file for place in places}) > 1
+        if not apart and before.beside and after.beside and len(set(map(self._read, places))) > 1:
             # Bytes were put in there, or lost.
             return False
         if not small:
-            # Zeros look like weights, and are what damage leaves.
-            own = self._read(places[0])
-            return 2 * own.count(0) < len(own) and is_like_weights(self._files, places[0])
+            return any(map(self._holds_weights, places if apart else places[:1]))
         return not self._is_filled(places[0], one.payload)
+
+    def _holds_weights(self, place: Payload) -> bool:
+        """Tell whether weights lie there. Zeros look like them, and are what damage leaves."""
+        own = self._read(place)
+        return 2 * own.count(0) < len(own) and is_like_weights(self._files, place)
 
     @staticmethod
     def _is_damaged_beside(one: _Failing, before: _Side, after: _Side) -> bool:
