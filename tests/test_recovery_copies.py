@@ -15,11 +15,12 @@ import ckptparse
 from ckptparse.examination.case import Case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.payload import Payload
+from ckptparse.examination.readers import DataFiles
 from ckptparse.files.context import Context
 from ckptparse.identification import tables
 from ckptparse.inventory.survey import Survey
 from ckptparse.problems import EvidenceRule
-from ckptparse.recovery import other_indexes
+from ckptparse.recovery import other_indexes, siblings
 from ckptparse.recovery.offering import Offerer
 
 DATA = "model.data-00000-of-00001"
@@ -358,3 +359,24 @@ def test_an_index_that_is_the_checkpoints_own_is_believed_as_if_it_were_read(
         name: one.read(fill=0).tobytes() for name, one in found.items()
     }
     assert any(opened) or seed % 6
+
+
+def test_of_tensors_of_many_kinds_with_one_checksum_each_is_checked_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = builder.Bundle()
+    for number in range(200):
+        made.put_entry(f"t{number:03}", b"abcd", 12345, dtype=60 + number % 20, shape=(1,))
+    (tmp_path / "A").mkdir()
+    made.write(tmp_path / "A/model")
+    shutil.copytree(tmp_path / "A", tmp_path / "B")
+    asked: list[Payload] = []
+    fits = siblings.fits
+
+    def note(files: DataFiles, payload: Payload) -> bool:
+        asked.append(payload)
+        return fits(files, payload)
+
+    monkeypatch.setattr(siblings, "fits", note)
+    ckptparse.recover(tmp_path / "A/model", siblings=False, evidence=[tmp_path / "B"])
+    assert 0 < len(asked) <= 200

@@ -27,6 +27,8 @@ __all__ = ["Siblings"]
 
 _Sum = tuple[Form, int, int]
 """Form, size and checksum of a payload."""
+_Kind = tuple[int, bool]
+"""DataType and byte order of a payload."""
 _MOST_SIBLINGS = 8
 """Other checkpoints that are used, the nearest steps first. A tensor that does not change is in
 each of them, so that more add little; the index of each is read."""
@@ -66,7 +68,7 @@ class Siblings:
         self._without = without
         self._loaded = False
         self._saves: list[_Save] = []
-        self._equal: dict[tuple[_Sum, tuple[int, bool] | None], Payload | None] = {}
+        self._equal: dict[tuple[_Sum, _Kind | None], Payload | None] = {}
         self._named: dict[PartName, list[Payload]] = {}
         self._listed: dict[int | None, _Entries] | None = None
         self._written: dict[tuple[str, int | None], bool] = {}
@@ -81,10 +83,7 @@ class Siblings:
         # The checksums of a hostile file are all the same: of many payloads the answer is one.
         if (key, kind) not in self._equal:
             others = (
-                one
-                for save in self._saves
-                for one in save.iter_whole(key, self._files)
-                if kind in (None, (one.data_type, one.big_endian))
+                one for save in self._saves for one in save.iter_whole(key, kind, self._files)
             )
             self._equal[key, kind] = next(others, None)
         return self._equal[key, kind]
@@ -300,14 +299,17 @@ class _Save:
         self._sorted = used[np.lexsort((columns.sizes[used], columns.crcs[used]))]
         self._crcs, self._sizes = columns.crcs[self._sorted], columns.sizes[self._sorted]
 
-    def iter_whole(self, key: _Sum, files: DataFiles) -> Iterator[Payload]:
-        """Iterate over the payloads of that form, size and checksum whose bytes are whole."""
+    def iter_whole(self, key: _Sum, kind: _Kind | None, files: DataFiles) -> Iterator[Payload]:
+        """Iterate over the payloads of that form, size, checksum and kind whose bytes are whole."""
         form, size, crc = key
         if self._rows is not None and form is Form.PLAIN:
             low, high = np.searchsorted(self._crcs, crc), np.searchsorted(self._crcs, crc, "right")
             sizes = self._sizes[low:high]
             first, last = np.searchsorted(sizes, size), np.searchsorted(sizes, size, "right")
             rows = self._sorted[low + first : low + last]
+            if kind is not None:
+                mine = self._rows.big_endian == kind[1]
+                rows = rows[mine & (self._rows.columns.data_types[rows] == kind[0])]
             shards, offsets = self._rows.columns.shard_ids, self._rows.columns.offsets
             columns = (rows.tolist(), shards[rows].tolist(), offsets[rows].tolist())
             for row, shard, offset in zip(*columns, strict=True):
@@ -318,7 +320,10 @@ class _Save:
                     continue
                 if checksum_of(files, file, offset, size) == crc:
                     yield self._rows.payload(row)
-        yield from (one for one in self._by_checksum.get(key, ()) if fits(files, one))
+        for one in self._by_checksum.get(key, ()):
+            # What costs less is asked first.
+            if kind in (None, (one.data_type, one.big_endian)) and fits(files, one):
+                yield one
 
     def named(self, name: PartName) -> Sequence[Payload]:
         """Return the payloads of that name."""

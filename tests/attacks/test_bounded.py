@@ -621,8 +621,8 @@ def test_of_another_checkpoint_only_so_many_tensors_are_evidence(
     saves: list[siblings._Save] = []
     make = siblings._Save
 
-    def keep(view: IndexView, most: int) -> siblings._Save:
-        saves.append(make(view, most))
+    def keep(view: IndexView, most: int, *moved: Any) -> siblings._Save:
+        saves.append(make(view, most, *moved))
         return saves[-1]
 
     monkeypatch.setattr(siblings, "_Save", keep)
