@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from packages import ml_dtypes
 
 import ckptparse
+from ckptparse.statistics import codes, gathering
 from ckptparse.statistics.distribution import BINS, QUANTILES
 from ckptparse.statistics.gathering import Gatherer, iter_pieces, measure
 from ckptparse.statistics.summary import Summary, summarize
@@ -216,6 +217,25 @@ def test_the_smallest_numbers_there_are_do_not_divide_by_zero() -> None:
 def test_without_a_finite_value_there_is_no_distribution() -> None:
     for size in (0, 3, MANY):
         assert measure(np.full(size, np.nan, np.float32), histogram=True).distribution is None
+
+
+def test_strings_are_measured_once_for_all_that_is_told_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = []
+
+    def count(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        asked.append(values.size)
+        return codes.to_numbers(values)
+
+    monkeypatch.setattr(gathering, "to_numbers", count)
+    gatherer = Gatherer(np.dtype(object))
+    gatherer.add(np.array([b"a", b"bcd"], object))
+    distribution = gatherer.distribution()
+    assert gatherer.summary().largest == 3 and distribution is not None
+    assert asked == [2]
+    gatherer.add(np.array([b"efghi"], object))
+    assert gatherer.summary().largest == 5
 
 
 def test_without_being_asked_there_is_no_distribution() -> None:

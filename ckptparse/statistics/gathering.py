@@ -147,6 +147,7 @@ class Gatherer:
         self._histogram = histogram
         self._few: list[npt.NDArray[Any]] | None = []
         self._kept = 0
+        self._numbers: npt.NDArray[Any] | None = None
         self._summary = Summary()
         self._counts: npt.NDArray[np.int64] | None = None
 
@@ -157,6 +158,7 @@ class Gatherer:
             self._kept += flat.size
             if self._kept <= FEW:
                 self._few.append(flat.copy())
+                self._numbers = None
                 return
             few, self._few = self._few, None
             for part in few:
@@ -194,8 +196,11 @@ class Gatherer:
         return from_codes(self._counts, self._table, low, high)
 
     def _few_numbers(self) -> npt.NDArray[Any]:
-        parts = [to_numbers(part) for part in self._few or ()]
-        return np.concatenate(parts) if parts else np.empty(0)
+        # The summary asks for them, and the distribution again.
+        if self._numbers is None:
+            parts = [to_numbers(part) for part in self._few or ()]
+            self._numbers = np.concatenate(parts) if parts else np.empty(0)
+        return self._numbers
 
     def _count(self, flat: npt.NDArray[Any]) -> None:
         if self._counts is None and (self._histogram or self._table.exact):
