@@ -59,7 +59,8 @@ def test_what_a_block_has_its_part_has(count: int, size: int, interval: int) -> 
     contents = b.block(pairs, restart_interval=interval)
     whole = Block.from_bytes(contents)
     found = 0
-    keys = [b"", b"key/", *(b"key/%06d" % row for row in range(0, 2 * count + 2, 3)), b"z"]
+    step = 3 if interval < 1000 else 301  # A run of so many entries is decoded for each key.
+    keys = [b"", b"key/", *(b"key/%06d" % row for row in range(0, 2 * count + 2, step)), b"z"]
     for key in keys:
         part = part_of(contents, key)
         if part is not None:

@@ -413,9 +413,9 @@ class _ArrayMaker:
             repeat(buffer),
             positions.tolist(),
         )
-        low, high = (numbers[0], numbers[-1] + 1) if numbers else (0, 0)
-        if high - low == len(numbers) and bool((np.diff(rows.numbers) == 1).all()):
-            arrays[low:high] = made
+        if (np.diff(rows.numbers) == 1).all():
+            low = numbers[0] if numbers else 0
+            arrays[low : low + len(numbers)] = made
         else:
             for number, array in zip(numbers, made, strict=True):
                 arrays[number] = array
