@@ -72,6 +72,7 @@ TESTS: dict[str, Sequence[str]] = {
     ),
     "table": (
         "test_table_checks",
+        "test_table_parts",
         "test_ways_taken",
         "test_table_blocks",
         "test_table_files",
