@@ -56,6 +56,7 @@ PLAIN_READ = [
     "ckptparse.table.block",
     "ckptparse.table.columns",
     "ckptparse.table.format",
+    "ckptparse.table.part",
     "ckptparse.table.reader",
     "ckptparse.tensor",
 ]

@@ -406,8 +406,9 @@ class _ArrayMaker:
         codes = self._columns.data_types[rows.numbers].tolist()
         positions = rows.offsets + shift
         # Without a loop of Python's own, which takes a third of the time.
+        ndarray: Callable[..., npt.NDArray[Any]] = np.ndarray
         made = map(
-            np.ndarray,
+            ndarray,
             map(shapes.__getitem__, numbers),
             map(self._dtypes.__getitem__, codes),
             repeat(buffer),
