@@ -34,8 +34,8 @@ from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.outcome import ByteRange, Outcome, PatchedRange, Span
 from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import PartName
+from ckptparse.examination.places import IntColumn, Mask, Twins
 from ckptparse.examination.places import Place as Whereabouts
-from ckptparse.examination.places import Twins
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import (
     ExaminedTensors,
@@ -610,15 +610,19 @@ def _without_type(case: Case) -> set[str]:
     """Return the names of rows whose elements no array can hold here."""
     if case.sound is None:
         return set()
-    kinds = case.sound.plain.columns.data_types[case.sound.numbers]
-    odd = [kind for kind in distinct(kinds) if not has_dtype(kind)]
-    found = {case.sound.name_of(row) for row in case.sound.numbers[np.isin(kinds, odd)].tolist()}
+    rows = case.sound.numbers
+    kinds = case.sound.plain.columns.data_types[rows]
+    found = {case.sound.name_of(row) for row in rows[_are_without_type(kinds)].tolist()}
     if case.failed is not None:
-        kinds = case.failed.data_types
-        odd = [kind for kind in distinct(kinds) if not has_dtype(kind)]
-        numbers = np.flatnonzero(np.isin(kinds, odd)).tolist()
+        numbers = np.flatnonzero(_are_without_type(case.failed.data_types)).tolist()
         found.update(case.failed.names[number] for number in numbers)
     return found
+
+
+def _are_without_type(kinds: IntColumn) -> Mask:
+    odd = [kind for kind in distinct(kinds) if not has_dtype(kind)]
+    # Of no kinds, numpy would import `numpy.ma` to tell.
+    return np.isin(kinds, odd) if odd else np.zeros(len(kinds), np.bool_)
 
 
 def _not_got_back(mended: RowMapping[MendedTensor], case: Case) -> set[str]:

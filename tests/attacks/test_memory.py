@@ -80,7 +80,7 @@ def test_keys_are_let_go_as_they_become_names(tmp_path: Path) -> None:
         assert len(opened) == NAMES
     source = MemorySource("m.index", (tmp_path / "m.index").read_bytes())
     tables = list(Table.open(source, limits=Limits()).iter_columns())
-    assert len(_Keys(tables).pop_names(0)) == NAMES
+    assert len(_Keys(tables, ()).pop_names(0)) == NAMES
     assert tables == []
 
 
