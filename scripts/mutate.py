@@ -98,6 +98,7 @@ TESTS: dict[str, Sequence[str]] = {
         "test_bundle_columns",
         "test_bundle_checkpoint",
         "test_bundle_reading",
+        "test_places",
         "test_bundle_indexing",
         "test_bundle_writing",
         "test_slices_assembly",

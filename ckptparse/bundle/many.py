@@ -414,9 +414,8 @@ class _ArrayMaker:
             repeat(buffer),
             positions.tolist(),
         )
-        if (np.diff(rows.numbers) == 1).all():
-            low = numbers[0] if numbers else 0
-            arrays[low : low + len(numbers)] = made
+        if numbers and (np.diff(rows.numbers) == 1).all():
+            arrays[numbers[0] : numbers[-1] + 1] = made
         else:
             for number, array in zip(numbers, made, strict=True):
                 arrays[number] = array
