@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.bundle.naming import known_ones
 from ckptparse.bundle.reader import BundleReader
 from ckptparse.files.context import Context
 
@@ -113,3 +114,9 @@ def test_names_that_another_open_checkpoint_has_are_its_objects(
     objects = {id(name) for name in known}
     assert [id(name) in objects for name in found] == [row not in missing for row in range(100)]
     reader.close()
+
+
+def test_names_are_as_they_are_if_nothing_is_known_or_listed() -> None:
+    names = ["a", "b"]
+    assert known_ones(names, []) is names
+    assert known_ones([], names) == []
