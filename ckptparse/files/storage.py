@@ -29,6 +29,7 @@ __all__ = [
     "is_file",
     "known_size",
     "look_again",
+    "names_of_files",
     "open_later",
     "split_name",
 ]
@@ -224,6 +225,15 @@ def look_again(storage: Storage, path: str) -> FileStat | None:
     if forget is not None:
         forget(path)
     return storage.stat(path)
+
+
+def names_of_files(listed: Mapping[str, FileStat]) -> list[str]:
+    """Return the names of the regular files of a directory that was listed, sorted."""
+    # Of a hundred thousand files of this machine no status is asked for.
+    find: Callable[[], list[str]] | None = getattr(listed, "file_names", None)
+    if find is not None:
+        return find()
+    return sorted(name for name, status in listed.items() if status.kind == "file")
 
 
 def hold(source: Source, *, most: int) -> Source:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 
-from ckptparse.files.storage import FileStat, Storage
+from ckptparse.files.storage import FileStat, Storage, names_of_files
 
 __all__ = ["MOST_FOLDERS", "Walk"]
 
@@ -51,7 +51,7 @@ class Walk:
             if files_first:
                 if self.is_cut:
                     return
-                files = dict.fromkeys(_list_files(found))
+                files = dict.fromkeys(names_of_files(found))
                 for file in files:
                     if found[file].kind == "file":
                         yield self._storage.join(place, file), found[file].size
@@ -77,11 +77,3 @@ class Walk:
         if status.identity is not None:
             self._seen.add(status.identity)
         return self._storage.list(path)
-
-
-def _list_files(found: Mapping[str, FileStat]) -> list[str]:
-    """Return the names of the files of a directory."""
-    find: Callable[[], list[str]] | None = getattr(found, "file_names", None)
-    if find is not None:
-        return find()
-    return [name for name, status in found.items() if status.kind == "file"]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Collection, KeysView, Mapping, Sequence
+from collections.abc import Collection, KeysView, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
 from ckptparse.filenames import split_data_path
 from ckptparse.files.context import Context
-from ckptparse.files.storage import FileStat
+from ckptparse.files.storage import FileStat, names_of_files
 from ckptparse.parallel import run_all
 
 if TYPE_CHECKING:
@@ -115,13 +115,7 @@ class Folders:
         """Return the names of the regular files of a directory, sorted."""
         known = self._names.get(directory)
         if known is None:
-            listed = self.list(directory)
-            # Of a hundred thousand files of this machine no status is asked for.
-            find: Callable[[], list[str]] | None = getattr(listed, "file_names", None)
-            if find is not None:
-                known = find()
-            else:
-                known = sorted(name for name, status in listed.items() if status.kind == "file")
+            known = names_of_files(self.list(directory))
             if self.are_listed:
                 self._names[directory] = known
         return known
