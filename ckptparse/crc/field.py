@@ -124,9 +124,10 @@ def linear_table(images: Sequence[int]) -> Registers:
         images: What each of the 32 bits gives, the lowest first.
     """
     table = np.zeros((4, 256), np.uint32)
+    places = np.array(images, np.uint32).reshape(4, 8)
     for bit in range(8):
-        here = np.array(images[bit::8], np.uint32)[:, None]
-        table[:, 1 << bit : 2 << bit] = table[:, : 1 << bit] ^ here
+        known = table[:, : 1 << bit]
+        np.bitwise_xor(known, places[:, bit : bit + 1], out=table[:, 1 << bit : 2 << bit])
     table.flags.writeable = False
     return table
 

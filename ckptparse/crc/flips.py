@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.crc.field import (
     ORDER,
@@ -111,7 +112,7 @@ def find_words(
     count = size // width
     difference = _rewound(stored ^ computed)
     tail = size - count * width
-    powers = powers_of_x(-8 * width, min(count, _POSITIONS))
+    powers = _powers_back(width, min(count, _POSITIONS))
     beyond = np.uint32((1 << 32 - 8 * width) - 1)
     for first in range(0, count, _POSITIONS):
         start = multiply_table(_shifted(difference, -8 * (tail + first * width)))
@@ -125,6 +126,21 @@ def find_words(
             if len(found) >= limit:
                 return found
     return found
+
+
+def _powers_back(width: int, count: int) -> npt.NDArray[np.uint32]:
+    """Return x to the powers by which words are taken back, from the last one on: `count` of them.
+
+    Many payloads of like sizes are asked about: they share one array.
+    """
+    return _powers_of_size(width, max(0, count - 1).bit_length())[:count]
+
+
+@lru_cache(maxsize=32)
+def _powers_of_size(width: int, bits: int) -> npt.NDArray[np.uint32]:
+    powers = powers_of_x(-8 * width, 1 << bits)
+    powers.flags.writeable = False
+    return powers
 
 
 def _rewound(difference: int) -> int:

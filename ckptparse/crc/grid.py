@@ -29,6 +29,8 @@ _WINDOW = 1 << 20
 for each other between the calls."""
 _SHARED = 1 << 24
 """Bytes from which on threads share the work: to start them takes as long as to check some MiB."""
+_HELD = 1 << 23
+"""Bytes of the largest file that is held in memory for the next place."""
 _KEPT_BYTES = 1 << 26
 """Bytes of the registers of one file that are kept: places that were asked for are so again."""
 
@@ -177,7 +179,7 @@ class FileRegisters:
     They take 6 bytes for each block and place. If all take more than 64 MiB, they are made anew.
     """
 
-    __slots__ = ("_most", "_read_into", "_size", "_step", "_tracks")
+    __slots__ = ("_memory", "_most", "_read_into", "_size", "_step", "_tracks")
 
     def __init__(self, read_into: ReadInto, size: int, step: int) -> None:
         """Take what reads a file, its size, and that of a block."""
@@ -186,6 +188,7 @@ class FileRegisters:
         self._size = size // step * step
         self._most = max(2, _KEPT_BYTES // (6 * (size // step + 1)))
         self._tracks: dict[int, Track] = {}
+        self._memory: memoryview | None = None
 
     def lacks(self, places: Iterable[int]) -> int:
         """Return how often the file is read to find runs that begin or end at these places."""
@@ -211,14 +214,19 @@ class FileRegisters:
         """Return the registers at a place from those at the starts of the blocks."""
         starts = self._track(0).values(np.arange(self._size // self._step))
         crcs = (starts ^ np.uint32(_ALL_ONES)).tolist()
-        window = memoryview(bytearray(max(1, _WINDOW // self._step) * self._step))
-        views = [window[at : at + place] for at in range(0, len(window), self._step)]
         words = np.empty(len(crcs), np.uint32)
-        for first in range(0, len(crcs), len(views)):
-            count = min(len(views), len(crcs) - first)
-            self._read_into(first * self._step, window[: count * self._step])
+        most = len(crcs) if self._size <= _HELD else _WINDOW // self._step
+        held = self._memory
+        window = memoryview(bytearray(most * self._step)) if held is None else held
+        views = [window[at : at + place] for at in range(0, len(window), self._step)]
+        for first in range(0, len(crcs), most):
+            count = min(most, len(crcs) - first)
+            if held is None:
+                self._read_into(first * self._step, window[: count * self._step])
             found = map(crc32c, views[:count], crcs[first : first + count])
             words[first : first + count] = np.fromiter(found, np.uint32, count)
+        if self._size <= _HELD:
+            self._memory = window
         words ^= np.uint32(_ALL_ONES)
         return Column(self._step, place, words)
 
