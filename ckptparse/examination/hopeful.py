@@ -179,12 +179,17 @@ def _count(data: _Bytes) -> _Tile:
     data = data[: len(data) // _WINDOW * _WINDOW]
     alike = np.zeros(len(data), np.bool_)
     np.equal(data[_LAG:], data[:-_LAG], out=alike[_LAG:])
+    return _Tile(_sums(alike, _LANES), _sums(_find_odd(data), 1)[:, 0], _sums(data == 0, 2))
+
+
+def _find_odd(data: _Bytes) -> Mask:
+    """Tell which bytes have no place in a character of UTF-8."""
     # From 80 to BF a byte continues a character; a first byte says by how many it is continued.
-    odd = data.view(np.int8) < -64
+    odd: Mask = data.view(np.int8) < -64
     for follows, first in enumerate((0xC0, 0xE0, 0xF0), 1):
         odd[follows:] ^= data[:-follows] >= first
     odd[:3] = False
-    return _Tile(_sums(alike, _LANES), _sums(odd, 1)[:, 0], _sums(data == 0, 2))
+    return odd
 
 
 def _sums(mask: Mask, lanes: int) -> Counts:
@@ -210,4 +215,5 @@ def is_all_text(data: memoryview) -> bool:
     if len(data) < _WINDOW:
         return False
     # Weights are none within the first few.
-    return Hopes(data[:_WINDOW]).is_text and Hopes(data).is_text
+    first = np.frombuffer(data, np.uint8, _WINDOW)
+    return not _find_odd(first).any() and Hopes(data).is_text

@@ -168,6 +168,7 @@ def judge_at(
     return files.judged[key]
 
 
+@lru_cache(maxsize=256)
 def _kind_of(data_type: int, *, big_endian: bool) -> _Kind | None:
     width = item_size(data_type)
     if width is None:
@@ -207,6 +208,9 @@ class _Judge:
         self._length = SECTOR // width
         self._head = min(ahead, len(self._values))
         self._straddles = bool(offset % width)
+        self._chunks = self._list_chunks()
+        # Of a small tensor they are asked for again and again.
+        self._known = self._symbols_of(self._values) if len(raw) <= _CHUNK else None
 
     def judge(self) -> Judgement:
         if self._is_noise():
@@ -219,12 +223,13 @@ class _Judge:
         weights = _weights_of(table, is_float=self._kind.is_float)
         ordinary = self._text_is_ordinary()
         spans: list[Span] = []
-        for start, stop, length in self._iter_chunks():
-            symbols = self._symbols(self._values[start:stop])
+        for start, stop, length in self._chunks:
+            symbols = self._symbols(start, stop)
             suspect = self._suspect_pieces(symbols, length, weights, scales)
             if not ordinary and not suspect.all():
                 suspect |= self._is_text(start, stop, length)
-            spans.extend(self._spans(suspect, start, length))
+            if suspect.any():
+                spans.extend(self._spans(suspect, start, length))
             if self._kind.is_float:
                 spans.extend(self._wild(symbols, suspect, start, length, scales))
         return Judgement(_merged(spans, self._kind.parts), judged=True)
@@ -234,16 +239,16 @@ class _Judge:
         kind = self._kind
         if not kind.is_float or kind.highest - kind.lowest > _NOISY * (1 << kind.bits):
             return False
-        for start, stop, length in self._iter_chunks():
+        for start, stop, length in self._chunks:
             # Of weights, the first few pieces tell.
             for low, high in ((start, min(stop, start + 8 * length)), (start, stop)):
-                symbols = self._symbols(self._values[low:high])
+                symbols = self._symbols(low, high)
                 usual = (symbols >= kind.lowest) & (symbols <= kind.highest) | (symbols == 0)
                 if (usual.reshape(-1, length).sum(axis=1) > _MOSTLY_USUAL * length).any():
                     return False
         return True
 
-    def _iter_chunks(self) -> list[tuple[int, int, int]]:
+    def _list_chunks(self) -> list[tuple[int, int, int]]:
         """Return start, stop, and length of a piece, in elements, of each chunk."""
         chunks = [(0, self._head, self._head)] if self._head else []
         total, length = len(self._values), self._length
@@ -258,7 +263,7 @@ class _Judge:
     def _suspect_pieces(
         self, symbols: Array, length: int, weights: npt.NDArray[np.float32], scales: Span
     ) -> npt.NDArray[np.bool_]:
-        sums = np.take(weights, symbols).reshape(-1, length).sum(axis=1)
+        sums = weights.take(symbols).reshape(-1, length).sum(axis=1)
         suspect: npt.NDArray[np.bool_] = sums < _AGAINST
         if self._kind.is_float and suspect.any():
             odd = np.flatnonzero(suspect)
@@ -282,11 +287,19 @@ class _Judge:
         """Return single elements far above every scale: a flipped bit of an exponent."""
         # The highest exponent, all ones, is infinity or NaN: always suspect.
         limit = min(scales[1] + _WILD, (1 << self._kind.bits) - 2)
+        if symbols.max(initial=0) <= limit:
+            return []
         places = np.flatnonzero(symbols > limit)
         lone = places[~suspect[places // length]]
         return [(start + int(place), start + int(place) + 1) for place in lone]
 
-    def _symbols(self, values: Array) -> Array:
+    def _symbols(self, start: int, stop: int) -> Array:
+        """Return the symbols of some elements."""
+        if self._known is not None:
+            return self._known[start:stop]
+        return self._symbols_of(self._values[start:stop])
+
+    def _symbols_of(self, values: Array) -> Array:
         kind = self._kind
         symbols = values >> kind.shift
         # A byte of its own leaves out the sign, and so does a mask.
@@ -305,9 +318,11 @@ class _Judge:
         length = self._length
         count = (len(self._values) - self._head) // length
         if not count:
-            return self._symbols(self._values).reshape(1, -1)
-        pieces = self._values[self._head : self._head + count * length].reshape(count, length)
-        return self._symbols(pieces[:: -(-count // _SAMPLED)])
+            return self._symbols(0, len(self._values)).reshape(1, -1)
+        known = self._values if self._known is None else self._known
+        pieces = known[self._head : self._head + count * length].reshape(count, length)
+        sample = pieces[:: -(-count // _SAMPLED)]
+        return self._symbols_of(sample) if self._known is None else sample
 
     def _own_distribution(self) -> tuple[npt.NDArray[np.float64] | None, Span]:
         """Return the chances of symbols in good pieces, and the scales of these."""
@@ -346,7 +361,10 @@ class _Judge:
             return np.zeros(len(rows), np.bool_)
         # Every third byte: widths are powers of two, so all places of an element are seen.
         sampled = rows[:, ::3]
-        found: npt.NDArray[np.bool_] = _TEXT[sampled].sum(axis=1) > _PRINTABLE * sampled.shape[1]
+        printable = np.count_nonzero(_TEXT[sampled], axis=1)
+        found: npt.NDArray[np.bool_] = printable > _PRINTABLE * sampled.shape[1]
+        if not found.any():
+            return found
         values = self._values[start:stop].reshape(-1, length)
         for piece in np.flatnonzero(found):
             # A piece with one value only is no text, even if its bytes are printable.
