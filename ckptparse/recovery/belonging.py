@@ -18,8 +18,9 @@ What large tensors show is looked at before mending (`doubt`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from typing import Literal
 
@@ -89,7 +90,7 @@ class Belonging:
     values: bool
     borrowed: bool
     shown: bool
-    ways: frozenset[Way]
+    ways: Collection[Way]
 
     def __bool__(self) -> bool:
         return self.values and self.borrowed
@@ -109,7 +110,7 @@ def judge_belonging(
     borrowed = _may_borrow(case, mended, failing, borrowing)
     values = borrowed and _are_values_own(case, mended, failing)
     shown = borrowed or _is_shown(case, failing)
-    return Belonging(values, borrowed, shown, frozenset(_find_ways(failing)))
+    return Belonging(values, borrowed, shown, dict.fromkeys(_find_ways(failing)).keys())
 
 
 def _may_borrow(
@@ -206,7 +207,7 @@ def _explained(case: Case, failing: Sequence[_Failing]) -> set[str]:
 def _lost_weights(failing: Sequence[_Failing]) -> Iterator[Payload]:
     """Iterate over weights that no data file of the checkpoint holds."""
     for one in failing:
-        mine = one.there is not None or one.is_own or one.remains is Remains.SAME
+        mine = one.there is not None or one.is_own or one.are_same
         if not mine and is_telling(one.payload) and has_magnitudes(one.payload):
             yield one.payload
 
@@ -245,12 +246,19 @@ class _Failing:
     """Where it is whole; None if it is not."""
     is_own: bool
     """Whether its bytes are a data file's of the checkpoint, but for a few that weights lost."""
-    remains: Remains
-    """What the checkpoint's own bytes say of bytes that are other files'."""
+    told: Callable[[], Remains]
+    """Says what the checkpoint's own bytes tell of bytes that are other files'."""
+    are_same: bool
+    """Whether they tell that these are the same, damaged."""
     is_borrowed: bool
     """Whether its bytes are those of other files, and its own do not show that they are these."""
     tells: bool
     """Whether its bytes are such as hardly lie anywhere else."""
+
+    @property
+    def remains(self) -> Remains:
+        """What the checkpoint's own bytes tell: asked for only if it matters."""
+        return self.told()
 
     @property
     def shows_damage(self) -> bool:
@@ -290,12 +298,12 @@ def _iter_failing(
                 continue
             claim = found.status.proved and rests_on_checksum(found, payload, borrowing.files)
             mine = ways.get(payload.file, ())
-            remains = borrowing.remains(found, payload, mine)
+            same = borrowing.are_same(found, payload, mine)
             lent = borrowing.is_lent(found, payload)
-            borrowed = borrowing.is_borrowed_if(remains, found, payload)
+            borrowed = borrowing.is_borrowed_if(found, payload, are_same=same)
             # What is left of a tensor says nothing of those beside it in the other file.
-            there = None if borrowed or remains is Remains.SAME else way_of(found, payload)
-            if remains is Remains.SAME:
+            there = None if borrowed or same else way_of(found, payload)
+            if same:
                 there = borrowing.way_nearby(found, payload)
             # Bytes are own if they lie in a data file, or what is left there is of them.
             own = found.status.proved and not claim and not borrowed
@@ -309,7 +317,8 @@ def _iter_failing(
                 is_claim=claim,
                 there=there,
                 is_own=own,
-                remains=remains,
+                told=partial(borrowing.remains, found, payload, mine),
+                are_same=same,
                 is_borrowed=borrowed,
                 tells=tells,
             )
@@ -545,7 +554,7 @@ class _Layout:
             return []
         if recipe.derived is not None:
             return self._unlike(payload, recipe.derived.payload(stored_dtype(payload)))
-        if one.remains is Remains.SAME and recipe.file is not None:
+        if one.are_same and recipe.file is not None:
             size = min(payload.size, _SAMPLE)
             value = bytearray(
                 self._files.read(recipe.file, recipe.offset, min(size, recipe.available))

@@ -17,7 +17,7 @@ whose it is, the index is believed where it differs from that save's and is righ
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from enum import Enum
 from functools import cached_property
 from itertools import islice
@@ -97,7 +97,7 @@ class Borrowing:
         self._mine = {file.path for file in case.payload_files()} | set(case.survey.leftovers)
         # Of some the index may say that nothing lies there.
         self._mine |= set(case.survey.data_files.values())
-        self._told: dict[tuple[Payload, Recipe], Remains] = {}
+        self._told: dict[tuple[Payload, Recipe], Remains | None] = {}
         attempts = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
         self._left = _COMPARISONS * attempts
 
@@ -112,15 +112,25 @@ class Borrowing:
     def is_borrowed(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> bool:
         """Tell whether bytes are promised that nothing but the index calls this save's."""
         return self.is_lent(found, payload) and self.is_borrowed_if(
-            self.remains(found, payload, ways), found, payload
+            found, payload, are_same=self.are_same(found, payload, ways)
         )
 
-    def is_borrowed_if(self, remains: Remains, found: Mended, payload: Payload) -> bool:
-        """Tell the same if it is known what the checkpoint's own bytes say."""
+    def is_borrowed_if(self, found: Mended, payload: Payload, *, are_same: bool) -> bool:
+        """Tell the same if it is known whether the checkpoint's own bytes are these, damaged."""
         return (
             self.is_lent(found, payload)
-            and remains is not Remains.SAME
+            and not are_same
             and not self.is_right_against_lender(found, payload)
+        )
+
+    def are_same(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> bool:
+        """Tell whether `remains` says that the checkpoint's own bytes are these, damaged.
+
+        That takes less than to say what they are else.
+        """
+        recipe = self._lent(found, payload)
+        return recipe is not None and any(
+            self._told_at(there, recipe) is Remains.SAME for there in _places(payload, ways)
         )
 
     def remains(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> Remains:
@@ -132,39 +142,54 @@ class Borrowing:
             ways: How its file is read, and how far from their places, so that others are whole.
         """
         recipe = self._lent(found, payload)
-        if recipe is None or payload.size < _LEAST or payload.form is Form.RECORD:
-            return Remains.NOTHING
-        told = set()
-        moved = (payload.moved(*way) for way in islice(ways, _MOST_WAYS))
-        for there in dict.fromkeys((payload, *moved)):
-            told.add(self._remains_at(there, recipe))
-            if Remains.SAME in told:
-                break
-        return next(one for one in Remains if one in told)
+        if recipe is None or self.are_same(found, payload, ways):
+            return Remains.NOTHING if recipe is None else Remains.SAME
+        told = {self._remains_at(there, recipe) for there in _places(payload, ways)}
+        return next(one for one in Remains if one in {*told, Remains.NOTHING})
 
     def _remains_at(self, there: Payload, recipe: Recipe) -> Remains:
-        """Compare what lies at one place, once; nothing, if more are asked than are allowed."""
-        known = self._told.get((there, recipe))
-        if known is None:
-            self._left -= 1
-            known = Remains.NOTHING
-            if self._left >= 0 and there.offset >= 0:
-                other = self._read(recipe, min(there.size, _COMPARED))
-                known = self._compare(there, other)
-            self._told[there, recipe] = known
-        return known
+        """Say what lies at one place."""
+        told = self._told_at(there, recipe)
+        if told is None:
+            own, other = self._both(there, self._read(recipe, min(there.size, _COMPARED)))
+            told = self._told[there, recipe] = _compare(own, other, there, self.files)
+        return told
 
-    def _compare(self, there: Payload, other: Bytes) -> Remains:
+    def _told_at(self, there: Payload, recipe: Recipe) -> Remains | None:
+        """Compare what lies at one place, once; nothing, if more are asked than are allowed.
+
+        None if these are other bytes, and it takes longer to say what they are.
+        """
+        key = there, recipe
+        if key not in self._told:
+            self._left -= 1
+            told: Remains | None = Remains.NOTHING
+            if self._left >= 0 and there.offset >= 0:
+                told = self._compare(there, self._read(recipe, min(there.size, _COMPARED)))
+            self._told[key] = told
+        return self._told[key]
+
+    def _compare(self, there: Payload, other: Bytes) -> Remains | None:
+        own, expected = self._both(there, other)
+        told: Remains | None = Remains.NOTHING
+        if len(own):
+            may_be = _agree_long(own, own != expected)
+            told = _compare(own, expected, there, self.files) if may_be else None
+        if told is Remains.SAME or self._is_shifted(there, other):
+            return Remains.SAME
+        return told
+
+    def _both(self, there: Payload, other: Bytes) -> tuple[Bytes, Bytes]:
+        """Return what lies at a place, in whole elements, and as much of what was found elsewhere.
+
+        Nothing of either, if it is too little to compare.
+        """
         width = item_size(there.data_type) or 1
         held = min(available_bytes(self.files, there), len(other)) // width * width
-        if held >= _LEAST:
-            own = np.frombuffer(self.files.read(there.file, there.offset, held), np.uint8)
-            told = _compare(own, other[:held], there, self.files)
-            if told is Remains.SAME:
-                return told
-        else:
-            told = Remains.NOTHING
-        return Remains.SAME if self._is_shifted(there, other) else told
+        if held < _LEAST:
+            return other[:0], other[:0]
+        own = np.frombuffer(self.files.read(there.file, there.offset, held), np.uint8)
+        return own, other[:held]
 
     def _is_shifted(self, there: Payload, other: Bytes) -> bool:
         """Tell whether bytes lie near, but for one place at which some were put in, or lost."""
@@ -288,6 +313,14 @@ class Borrowing:
         return np.frombuffer(bytes(data[:size]), np.uint8)
 
 
+def _places(payload: Payload, ways: Collection[Way]) -> Iterable[Payload]:
+    """Return where what is left of a payload may lie; nowhere if it is too small to tell."""
+    if payload.size < _LEAST or payload.form is Form.RECORD:
+        return ()
+    moved = (payload.moved(*way) for way in islice(ways, _MOST_WAYS))
+    return dict.fromkeys((payload, *moved))
+
+
 def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Remains:
     differ = own != other
     wrong = np.flatnonzero(differ)
@@ -407,7 +440,7 @@ def _is_small(masks: Bytes, at: npt.NDArray[np.int64], most: int = _CHANGED) -> 
 def _agree_long(own: Bytes, differ: Mask) -> bool:
     """Tell whether enough bytes in a row agree, and are no fill."""
     borders = np.flatnonzero(np.concatenate(([True], differ, [True])))
-    gaps = np.diff(borders) - 1
+    gaps = borders[1:] - borders[:-1] - 1
     for at in np.flatnonzero(gaps >= _LEAST).tolist():
         run = own[borders[at] : borders[at] + gaps[at]]
         # A run of zeros between others is no more than zeros.

@@ -114,7 +114,7 @@ class Mender:
         self._trusts = self._borrows = True
         self._offers_lent = False
         self._borrowing = borrowing
-        self._ways: frozenset[Way] = frozenset()
+        self._ways: Collection[Way] = ()
         self._matcher = matcher
         self._inferrer = inferrer
         self._offerer = offerer
@@ -131,7 +131,7 @@ class Mender:
         self._left_bytes = self._held + attempts * ATTEMPT_BYTES
 
     def distrust(
-        self, ways: frozenset[Way], *, values: bool, borrowed: bool, offers_lent: bool
+        self, ways: Collection[Way], *, values: bool, borrowed: bool, offers_lent: bool
     ) -> None:
         """From now on prove nothing by a checksum alone: the index may be of another save.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -493,7 +493,7 @@ def _mend_again(
 
 
 def _is_claim(
-    one: MendedPart, known: Belonging, borrowing: Borrowing, ways: frozenset[Way]
+    one: MendedPart, known: Belonging, borrowing: Borrowing, ways: Collection[Way]
 ) -> bool:
     """Tell whether a part is promised, and nothing says that it is this save's."""
     payload, found = one.part.payload, one.mended
