@@ -41,9 +41,11 @@ from ckptparse.examination.places import (
     LEAST_SOUGHT,
     NO_CHANCE,
     Place,
+    Searched,
     Shift,
     Twins,
     are_telling,
+    find_place,
     find_shifts,
     is_telling,
 )
@@ -459,7 +461,7 @@ class _Examination:
             self.failed.blame(rows, cause, note)
 
     def _is_placed(self, payload: Payload) -> bool:
-        return any(place.holds(self.files, payload) for place in self.group.places)
+        return find_place(self.files, self.group.places, payload) is not None
 
     def _find_joined(self) -> None:
         """Look for the bytes of a missing file anywhere in the other data files."""
@@ -505,11 +507,13 @@ class _Examination:
             if self._is_sought(payload, LEAST_SOUGHT) and not self._is_placed(payload)
         ]
         rows = self._without(self._sought_rows(LEAST_SOUGHT), self.group.places)
+        searched = Searched()
         for _ in range(_ROUNDS):
             chosen = self._choose(held, rows)
             before = len(held) + len(rows)
             found = 0
-            for shift in find_shifts(self.files, file, chosen, far=self.deep):
+            shifts = find_shifts(self.files, file, chosen, far=self.deep, searched=searched)
+            for shift in shifts:
                 if not self._may_compare():
                     return
                 if held or len(rows):
@@ -556,7 +560,8 @@ class _Examination:
             method += f" in {self._name(file.path)}"
         place = Place(file, delta, cause, method, chance)
         held, rows = waiting
-        left = [payload for payload in held if not place.holds(self.files, payload)]
+        here = place.hold_each(self.files, held)
+        left = [payload for payload, lies in zip(held, here, strict=True) if not lies]
         rows_left = self._without(rows, [place])
         found = len(held) + len(rows) - len(left) - len(rows_left)
         if not found:
@@ -576,8 +581,8 @@ class _Examination:
         self, place: Place, held: Sequence[Payload], rows: IntColumn
     ) -> tuple[int, int] | None:
         """Return where in the data file the first payload belongs that lies in a place."""
-        for one in held:
-            if place.holds(self.files, one):
+        for one, lies in zip(held, place.hold_each(self.files, held), strict=True):
+            if lies:
                 return one.offset, one.end
         there = rows[np.isin(rows, self.group.rows[self._hold(place)])]
         if self.failed is None or not len(there):
@@ -773,11 +778,10 @@ class _Examination:
     def _settle(self) -> None:
         """Note the cause of payloads that are in another place."""
         for part, payload in self.group.parts:
-            for place in self.group.places:
-                if place.holds(self.files, payload):
-                    note = self._say_where(place)
-                    part.check = part.check.because(place.cause or part.check.cause, note)
-                    break
+            place = find_place(self.files, self.group.places, payload)
+            if place is not None:
+                note = self._say_where(place)
+                part.check = part.check.because(place.cause or part.check.cause, note)
         rows = self.group.rows
         for place in self.group.places:
             left = self._without(rows, [place])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -41,10 +41,12 @@ __all__ = [
     "LEAST_SOUGHT",
     "NO_CHANCE",
     "Place",
+    "Searched",
     "Shift",
     "Twins",
     "are_telling",
     "are_weights",
+    "find_place",
     "find_shifts",
     "is_noise",
     "is_telling",
@@ -72,6 +74,8 @@ _FAR = 1 << 27
 each 100 MB."""
 _MOST_KEPT = 1 << 16
 """Checksums that are kept: each takes some 200 bytes."""
+_MOST_REGISTERS = 1 << 23
+"""Bytes whose registers are kept for the next search: these take up to six times as many."""
 _FEW_WINDOWS = 3
 """In a larger file, payloads whose surroundings are searched: up to three of them cost what a whole
 file of `_FAR` costs at most three times."""
@@ -178,8 +182,7 @@ class Place:
         """
         if not self.weights and are_weights(payload):
             return False
-        counted = payload.form in (Form.STRINGS, Form.VARIANTS)
-        if counted or payload.crc32c is None or self.file.undo is not None:
+        if self.file.undo is not None or not _is_compared(payload):
             return fits(files, self.of(payload))
         offset, size = payload.offset + self.delta, payload.size
         key = self.file.path, offset, size
@@ -192,6 +195,28 @@ class Place:
                 return computed == payload.crc32c
             files.known[key] = computed
         return files.known[key] == payload.crc32c
+
+    def hold_each(self, files: DataFiles, payloads: Sequence[Payload]) -> list[bool]:
+        """Tell of several payloads whether they are there. What is read for that is read once."""
+        held = files.size(self.file) or 0
+        if self.file.undo is not None:
+            return [self.holds(files, one) for one in payloads]
+        may_be = [0 <= one.offset + self.delta <= held - one.size for one in payloads]
+        path, known = self.file.path, files.known
+        spans = {
+            (one.offset + self.delta, one.size)
+            for one, is_within in zip(payloads, may_be, strict=True)
+            if is_within and _is_compared(one)
+        }
+        sought = sorted(one for one in spans if (path, *one) not in known)
+        if len(known) + len(sought) <= _MOST_KEPT:
+            starts, sizes = np.array(sought, np.int64).reshape(-1, 2).T
+            crcs = checksums_of(files, self.file, starts, sizes).tolist()
+            known.update(((path, *one), crc) for one, crc in zip(sought, crcs, strict=True))
+        return [
+            is_within and self.holds(files, one)
+            for one, is_within in zip(payloads, may_be, strict=True)
+        ]
 
     def hold_rows(self, files: DataFiles, rows: FailedRows, numbers: IntColumn) -> Mask:
         """Tell which of some rows are there. What was found is kept: they are asked of again."""
@@ -215,6 +240,30 @@ class Place:
             crcs = checksums_of(files, self.file, starts[there], sizes[there])
             found[there] = crcs == rows.crcs[numbers[there]]
         return found
+
+
+def _is_compared(payload: Payload) -> bool:
+    """Tell whether the checksum of its bytes alone says if a payload is at a place."""
+    return payload.crc32c is not None and payload.form not in (Form.STRINGS, Form.VARIANTS)
+
+
+def find_place(files: DataFiles, places: Iterable[Place], payload: Payload) -> Place | None:
+    """Return the first of some places that holds a payload; None if none does."""
+    known, (offset, size, crc) = files.known, (payload.offset, payload.size, payload.crc32c)
+    compared = _is_compared(payload)
+    last: DataFile | None = None
+    held = 0
+    for place in places:
+        if compared and place.file.undo is None:
+            # Many are asked, and of most it is soon told that something else is there.
+            if place.file is not last:
+                last, held = place.file, files.size(place.file) or 0
+            start = offset + place.delta
+            if not 0 <= start <= held - size or known.get((last.path, start, size), crc) != crc:
+                continue
+        if place.holds(files, payload):
+            return place
+    return None
 
 
 _RULES = {
@@ -382,19 +431,53 @@ class Shift:
     chance: float
 
 
+class Searched:
+    """What was computed to search bytes of a file, for the next search of the same bytes."""
+
+    __slots__ = ("_data", "_hopes", "_registers", "_size", "_span")
+
+    def __init__(self) -> None:
+        self._span: tuple[DataFile, int, int] | None = None
+
+    def take(self, files: DataFiles, file: DataFile, start: int, stop: int) -> Hopes:
+        """Read some bytes of a file, unless it has just been done; tell what they may hold."""
+        if self._span != (file, start, stop):
+            self._data = memoryview(files.source(file).read_at(start, stop - start))
+            self._hopes = Hopes(self._data)
+            self._registers: dict[tuple[int, int], Registers] = {}
+            self._size = 0
+            self._span = file, start, stop
+        return self._hopes
+
+    def registers(self, first: int, stop: int) -> Registers:
+        """Return the registers of some of these bytes; those of many bytes are not kept."""
+        known = self._registers.get((first, stop))
+        if known is None:
+            known = Registers(self._data[first:stop])
+            if self._size + known.size <= _MOST_REGISTERS:
+                self._size += known.size
+                self._registers[first, stop] = known
+        return known
+
+
 def find_shifts(
-    files: DataFiles, file: DataFile, sought: Sequence[Payload], *, far: bool
+    files: DataFiles,
+    file: DataFile,
+    sought: Sequence[Payload],
+    *,
+    far: bool,
+    searched: Searched | None = None,
 ) -> list[Shift]:
     """Return how far from their places payloads are in a file, the most frequent distance first.
 
     A small file is searched whole, but for what can hold none of them (see `hopeful`). In a larger
-    one, the bytes around their places are searched.
+    one, the bytes around their places are searched. `searched` is for several searches of one file.
     """
+    searched = searched or Searched()
     found: Counter[int] = Counter()
     most = 0
     for start, stop, payloads in _windows(files.size(file) or 0, sought, _FAR if far else _NEAR):
-        data = memoryview(files.source(file).read_at(start, stop - start))
-        hopes = Hopes(data)
+        hopes = searched.take(files, file, start, stop)
         there = {
             Wanted(one.size, one.crc32c): (one, _Parts(hopes, one))
             for one in payloads
@@ -410,7 +493,7 @@ def find_shifts(
                 begun = [item for item in wanted if there[item][1].any_in(low, high, first)]
                 if not begun:
                     continue
-                for item, offsets in Registers(data[first:high]).find_each(begun).items():
+                for item, offsets in searched.registers(first, high).find_each(begun).items():
                     origin = start + first - wanted[item].offset
                     found.update({origin + at for at in offsets} - {0})
     return [

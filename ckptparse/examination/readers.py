@@ -28,6 +28,10 @@ _MOST_REMOTE = 4 << 20
 """Bytes of one request of several at a time: sixteen of them keep 64 MiB."""
 _APART = 1 << 14
 """Bytes of a file that are read at a place that does not follow the one before."""
+_WHOLE = 8 << 20
+"""Bytes of a file that is kept whole once as much of it was read here and there."""
+_MOST_WHOLE = 16 << 20
+"""Bytes of all files that may be kept whole."""
 _OPEN = 64
 """Files that are open at once: a quarter of the 256 that the strictest systems allow a process."""
 
@@ -56,11 +60,14 @@ class DataFile:
 class _Window:
     """A file whose last piece is kept in memory, so that small tensors share one read."""
 
-    __slots__ = ("_asked", "_data", "_start", "read_count", "source")
+    __slots__ = ("_apart", "_asked", "_data", "_start", "may_be_whole", "read_count", "source")
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, *, may_be_whole: bool = False) -> None:
         self.source = source
         self.read_count = 0
+        self.may_be_whole = may_be_whole
+        """Whether the file may be kept whole if it is read here and there."""
+        self._apart = 0
         self._asked = self._start = 0
         self._data = b""
 
@@ -82,9 +89,13 @@ class _Window:
             else:
                 # Of small tensors here and there, what lies behind one is not asked for.
                 most = PIECE_SIZE if 0 <= offset - known <= PIECE_SIZE else _APART
-            length = max(size, min(most, self.source.size - offset))
-            self._start = offset
-            self._data = self.source.read_at(offset, length)
+            start, length = offset, max(size, min(most, self.source.size - offset))
+            if self.may_be_whole and not 0 <= offset - known <= PIECE_SIZE:
+                self._apart += length
+                if self._apart > self.source.size:
+                    start, length = 0, self.source.size
+            self._start = start
+            self._data = self.source.read_at(start, length)
             self.read_count += length
         return memoryview(self._data)[offset - self._start : end - self._start]
 
@@ -95,6 +106,7 @@ class DataFiles:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._windows: dict[DataFile, _Window] = {}
+        self._whole = 0
         self._failed: dict[DataFile, CheckpointError] = {}
         self._sizes: dict[DataFile, int] = {}
         self._watcher: Progress | None = None
@@ -164,9 +176,8 @@ class DataFiles:
 
     def close(self) -> None:
         """Close every file."""
-        for window in self._windows.values():
-            window.source.close()
-        self._windows.clear()
+        for file in list(self._windows):
+            self._close(file)
 
     def size(self, file: DataFile) -> int | None:
         """Return a file's size; None if it is not there or cannot be opened."""
@@ -225,9 +236,16 @@ class DataFiles:
             self._failed[file] = error
             return None
         if len(self._windows) >= _OPEN:
-            self._windows.pop(next(iter(self._windows))).source.close()
-        window = self._windows[file] = _Window(source)
+            self._close(next(iter(self._windows)))
+        small = source.size <= min(_WHOLE, _MOST_WHOLE - self._whole)
+        window = self._windows[file] = _Window(source, may_be_whole=small)
+        self._whole += source.size * small
         return window
+
+    def _close(self, file: DataFile) -> None:
+        window = self._windows.pop(file)
+        self._whole -= window.source.size * window.may_be_whole
+        window.source.close()
 
 
 def checksum_of(files: DataFiles, file: DataFile, offset: int, size: int, *, crc: int = 0) -> int:

@@ -16,7 +16,7 @@ from ckptparse.crc.windows import Wanted
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.payload import Payload
-from ckptparse.examination.places import NO_CHANCE, Place, is_telling
+from ckptparse.examination.places import NO_CHANCE, Place, find_place, is_telling
 from ckptparse.examination.readers import DataFile
 from ckptparse.problems import Cause, EvidenceRule
 from ckptparse.recovery.workers import Piece, Workers
@@ -66,7 +66,7 @@ def _still_lost(case: Case, lost: Sequence[Payload], added: Places) -> list[Payl
     return [
         payload
         for payload in lost
-        if not any(place.holds(case.files, payload) for place in added.get(payload.file, ()))
+        if find_place(case.files, added.get(payload.file, ()), payload) is None
     ]
 
 
@@ -97,8 +97,7 @@ def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
         payload = part.payload
         if payload is None or not part.is_lost:
             continue
-        known = places.get(payload.file, ())
-        if not any(place.holds(case.files, payload) for place in known):
+        if find_place(case.files, places.get(payload.file, ()), payload) is None:
             yield payload
 
 
@@ -138,5 +137,6 @@ def _sort_telling(lost: Sequence[Payload]) -> list[Payload]:
 
 def _confirmed(case: Case, place: Place, own: DataFile, lost: Sequence[Payload]) -> Place:
     """Lower the chance of a place if at least two payloads are at the same distance."""
-    fitting = sum(payload.file == own and place.holds(case.files, payload) for payload in lost)
+    mine = [payload for payload in lost if payload.file == own]
+    fitting = sum(place.hold_each(case.files, mine))
     return replace(place, chance=NO_CHANCE) if fitting > 1 else place

@@ -7,7 +7,7 @@ filled from another checkpoint, and several damaged copies put together.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -23,7 +23,7 @@ from ckptparse.examination.check import Check
 from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.outcome import CHECKSUM_CHANCE, EvidenceRecord, Outcome, Span
 from ckptparse.examination.payload import Form, PartName, Payload
-from ckptparse.examination.places import NO_CHANCE, Place, Twins
+from ckptparse.examination.places import NO_CHANCE, Place, Twins, find_place
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.copies import Copies
@@ -90,6 +90,10 @@ class Matcher:
             file: sorted(known, key=lambda place: place.chance) for file, known in places.items()
         }
         self._siblings = siblings
+        self._sure = {file: list(_iter_sure(known, file)) for file, known in self._surest.items()}
+        self._within = {
+            file: [place for place in known if place.file == file] for file, known in places.items()
+        }
 
     def find(self, name: PartName, payload: Payload, check: Check) -> Iterator[Mended | None]:
         """Try the methods one after the other; None if one finds nothing."""
@@ -150,11 +154,11 @@ class Matcher:
         )
 
     def _from_places(self, payload: Payload) -> Mended | None:
-        for place in self._surest.get(payload.file, ()):
-            if place.holds(self._files, payload):
-                note = self._describe(place.file) if place.cause is None else ""
-                return taken_from(place, payload, note)
-        return None
+        place = find_place(self._files, self._surest.get(payload.file, ()), payload)
+        if place is None:
+            return None
+        note = self._describe(place.file) if place.cause is None else ""
+        return taken_from(place, payload, note)
 
     def find_elsewhere(self, payload: Payload) -> Mended | None:
         """Return a payload that surely lies in its own file, but elsewhere.
@@ -164,10 +168,8 @@ class Matcher:
         """
         if payload.crc32c is None or not payload.size or self._twins.find(payload) is not None:
             return None
-        for place in self._sure_places(payload.file):
-            if place.holds(self._files, payload):
-                return taken_from(place, payload)
-        return None
+        place = find_place(self._files, self._sure_places(payload.file), payload)
+        return None if place is None else taken_from(place, payload)
 
     def rows_elsewhere(
         self, rows: FailedRows, numbers: IntColumn, vanished: Collection[str]
@@ -200,21 +202,18 @@ class Matcher:
                 yield row, Place(found.file, found.offset - start, None, _FILE_METHOD, chance, rule)
 
     def _sure_places(self, file: DataFile) -> list[Place]:
-        return [
-            place
-            for place in self._surest.get(file, ())
-            if place.file.path == file.path and place.cause and place.chance <= HIGHEST_CHANCE
-        ]
+        return self._sure.get(file, [])
 
     def _from_two_places(self, payload: Payload) -> Mended | None:
         """Take a payload into which bytes were put: its end lies further on than its start."""
         file = payload.file
         if payload.form is not Form.PLAIN or payload.size > _LARGEST_SPLIT:
             return None
-        places = self._places.get(file, ())
-        there = (place for place in places if place.file == file and place.may_border(payload))
-        deltas = sorted({0, *(place.delta for place in there)})
+        places, size = self._within.get(file, ()), self._files.size(file) or 0
+        deltas = sorted({0, *(place.delta for place in places if place.may_border(payload))})
         for before, after in pairwise(deltas[:_MOST_DISTANCES]):
+            if payload.offset + before < 0 or payload.end + after > size:
+                continue
             found = self._split(payload, payload.moved(file, before), payload.moved(file, after))
             if found is not None:
                 return found
@@ -408,6 +407,13 @@ class Matcher:
         if check.cause is not Cause.TRUNCATED or not available:
             return ()
         return ((available, payload.size),)
+
+
+def _iter_sure(places: Iterable[Place], file: DataFile) -> Iterator[Place]:
+    """Iterate over the places within a file that surely hold what they seem to."""
+    for place in places:
+        if place.file.path == file.path and place.cause and place.chance <= HIGHEST_CHANCE:
+            yield place
 
 
 def taken_from(place: Place, payload: Payload, note: str = "") -> Mended:

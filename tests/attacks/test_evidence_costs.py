@@ -12,8 +12,10 @@ from typing import Any
 import builder
 import numpy as np
 import pytest
+from instruments import counted_reads
 
 import ckptparse
+from ckptparse.examination import diagnose
 from ckptparse.examination import places as shifts
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.limits import DEFAULT_LIMITS
@@ -183,3 +185,59 @@ def test_what_a_lost_index_is_rebuilt_of_is_bounded(tmp_path: Path) -> None:
     said = [one.message for one in found.report.problems if one.code == "limit.reached"]
     assert len(said) == 1 and said[0].startswith("only 10 of the 100 tensors")
     assert "Limits.single_entries" in said[0]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> str:
+    """A checkpoint of many small tensors, and its copy, with the pages of the data file mixed."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "m").mkdir()
+    values = {f"w{n:03}": rng.normal(0, 0.05, 524).astype("<f4") for n in range(400)}
+    ckptparse.write(tmp_path / "m" / "m", values)
+    data = tmp_path / "m" / "m.data-00000-of-00001"
+    raw = np.frombuffer(data.read_bytes(), np.uint8)
+    pages = raw[: len(raw) // 4096 * 4096].reshape(-1, 4096)
+    mixed = pages[rng.permutation(len(pages))].tobytes()
+    data.write_bytes(mixed + raw[len(mixed) :].tobytes())
+    shutil.copytree(tmp_path / "m", tmp_path / "copy")
+    return str(tmp_path / "m" / "m")
+
+
+def _recover_with_copy(prefix: str) -> ckptparse.Recovery:
+    return ckptparse.recover(prefix, siblings=False, evidence=[Path(prefix).parents[1] / "copy"])
+
+
+def test_small_files_are_held_if_they_are_read_here_and_there(mixed: str) -> None:
+    with counted_reads() as reads:
+        found = _recover_with_copy(mixed)
+    assert len(found) > 200
+    own = [one for one in reads.done if one[0] == "m.data-00000-of-00001"]
+    assert len(own) < 2 * 400
+
+
+def test_bytes_that_agree_nowhere_are_not_judged_to_say_that_they_are_others(
+    mixed: str, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    compared = calls(borrowing.Borrowing, "_compare")
+    judged = calls(borrowing, "judge_at")
+    _recover_with_copy(mixed)
+    assert compared["_compare"] > 100
+    assert judged["judge_at"] < compared["_compare"] // 20
+
+
+def test_payloads_are_looked_for_together_at_each_distance(
+    mixed: str, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    asked, computed = calls(shifts.Place, "holds"), calls(shifts, "checksum_of")
+    _recover_with_copy(mixed)
+    assert asked["holds"] < 40 * 400
+    assert computed["checksum_of"] < 3 * 400
+
+
+def test_the_registers_of_a_file_are_made_once_for_all_rounds(
+    mixed: str, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    sought, made = calls(diagnose, "find_shifts"), calls(shifts, "Registers")
+    _recover_with_copy(mixed)
+    assert sought["find_shifts"] > 1
+    assert made["Registers"] == 1

@@ -27,7 +27,14 @@ from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import ATTEMPT_BYTES, Case
 from ckptparse.examination.hopeful import Hopes, is_all_text
 from ckptparse.examination.payload import Form, Payload
-from ckptparse.examination.places import NO_CHANCE, Place, are_telling, are_weights, is_telling
+from ckptparse.examination.places import (
+    NO_CHANCE,
+    Place,
+    are_telling,
+    are_weights,
+    find_place,
+    is_telling,
+)
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
@@ -78,6 +85,8 @@ _SAMPLES = 8
 """Payloads that are tried in each member: if it is the data file, nearly all are whole there."""
 _SECTOR = 512
 """Bytes of the smallest block that a file system uses; tried if larger blocks give nothing."""
+_HELD = 8 << 20
+"""Bytes of the largest file that is held in memory while it is searched."""
 _MOST_LOST = 1 / 500
 """The largest share of a file that lost returns may be. In weights it is 1 in 65,536; the bound
 leaves room for integers and text in the file."""
@@ -310,8 +319,7 @@ def _lies_somewhere(case: Case, payload: Payload, places: Places) -> bool:
 
 def _place_of(case: Case, payload: Payload, places: Places) -> Place | None:
     """Return the first place where a payload is whole."""
-    known = places.get(payload.file, ())
-    return next((place for place in known if place.holds(case.files, payload)), None)
+    return find_place(case.files, places.get(payload.file, ()), payload)
 
 
 def _own_places(
@@ -321,7 +329,7 @@ def _own_places(
     lost = _lost_of(case, file, places)
     if case.files.size(file) is None or not len(lost) or file.undo is not None:
         return
-    source = case.files.source(file)
+    source = _in_memory(case.files.source(file))
     texts = find_texts(case, file, lost)
     if texts:
         yield from texts
@@ -337,6 +345,13 @@ def _own_places(
         yield gathered
         lost = lost.without(gathered)
     yield from _striped(case, file, source, lost, all_orders=all_orders)
+
+
+def _in_memory(source: Source) -> Source:
+    """Return a small file in memory: it is read again and again, a few KiB each time."""
+    if source.size > _HELD:
+        return source
+    return MemorySource(source.path, source.read_at(0, source.size))
 
 
 def _lost_of(case: Case, file: DataFile, places: Places) -> Lost:
@@ -529,7 +544,7 @@ def _in_image(
     ]
     if not wanted or not case.files.size(DataFile(path)):
         return
-    source = case.files.source(DataFile(path))
+    source = _in_memory(case.files.source(DataFile(path)))
     sought = [sought_of(file) for file in wanted]
     stated = read_block_size(source)
     for block in dict.fromkeys((find_block_size(source), _SECTOR)):
