@@ -648,18 +648,37 @@ def decode_parts(counts: list[int], value: bytes, allowed: int) -> Any:
     ("counts", "allowed", "wanted"),
     [
         ([16], 0, None),
+        ([17], 2, None),
+        ([17], 1, LimitError),
+        ([32], 2, None),
+        ([33], 2, LimitError),
+        ([17, 31], 3, None),
+        ([17, 32], 3, LimitError),
+        ([16, 17], 3, None),
+        ([16, 17], 2, LimitError),
+    ],
+)
+def test_entries_of_other_forms_are_counted_by_sixteens_for_the_whole_bundle(
+    counts: list[int], allowed: int, wanted: Any
+) -> None:
+    assert decode_parts(counts, SHUFFLED, allowed) is wanted
+
+
+@pytest.mark.parametrize(
+    ("counts", "allowed", "wanted"),
+    [
+        ([16], 0, None),
         ([17], 17, None),
         ([17], 16, LimitError),
         ([17, 17], 34, None),
         ([17, 17], 33, LimitError),
-        ([16, 17], 33, None),
-        ([16, 17], 32, LimitError),
     ],
 )
-def test_entries_of_other_forms_are_counted_for_the_whole_bundle(
+def test_entries_that_cannot_be_read_together_are_counted_one_by_one(
     counts: list[int], allowed: int, wanted: Any
 ) -> None:
-    assert decode_parts(counts, SHUFFLED, allowed) is wanted
+    value = DTYPE + SHAPE + SIZE + (tag(30, 0) + b"\x00") * 20
+    assert decode_parts(counts, value, allowed) is wanted
 
 
 @pytest.mark.parametrize(
@@ -671,7 +690,7 @@ def test_a_shape_of_another_form_is_counted_once_for_the_whole_bundle(
     assert decode_parts(counts, NAMED, allowed) is wanted
 
 
-def test_shapes_of_another_form_are_counted_with_the_entries() -> None:
+def test_shapes_of_another_form_are_counted_with_the_entries_that_are_read_alone() -> None:
     values = [NAMED.replace(b"x", bytes([letter])) for letter in b"abc"]
     for allowed, wanted in ((3, EntryColumns), (2, LimitError)):
         decoder = decoder_of(Limits(small_tensors=allowed), held=0)
@@ -679,7 +698,8 @@ def test_shapes_of_another_form_are_counted_with_the_entries() -> None:
         assert wanted in (found, type(found))
     decoder = decoder_of(Limits(small_tensors=19), held=0)
     decoder.decode(table_of(values), 0)
-    assert outcome(decoder.decode, table_of([SHUFFLED] * 17), 0) is LimitError
+    alone = DTYPE + SHAPE + SIZE + (tag(30, 0) + b"\x00") * 20
+    assert outcome(decoder.decode, table_of([alone] * 17), 0) is LimitError
 
 
 @pytest.mark.parametrize("skipped", [0, 1])
