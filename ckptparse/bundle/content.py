@@ -99,6 +99,12 @@ class ArrayContent:
 
     def write_to(self, write: Write) -> int:
         """Write them; see `Content`."""
+        if self.size <= PIECE_SIZE:
+            crc = 0
+            for run in iter_stored(self._array, self._data_type):
+                write(run)
+                crc = crc32c(run, crc)
+            return crc
         # Pieces of an array: without the interpreter's lock, threads must not share a view.
         runs = (np.frombuffer(run, np.uint8) for run in iter_stored(self._array, self._data_type))
         pieces = (

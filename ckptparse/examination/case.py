@@ -92,8 +92,8 @@ def with_source(outcome: Outcome, payload: Payload) -> Outcome:
     """Add to what became of a payload where its bytes lie, and what says so."""
     grounds = payload.grounds + outcome.grounds
     if outcome.status is Status.MISSING or not payload.size:
-        return replace(outcome, grounds=grounds) if grounds else outcome
-    return replace(outcome, source=payload.place, grounds=grounds)
+        return outcome.placed(outcome.source, grounds, outcome.patches) if grounds else outcome
+    return outcome.placed(payload.place, grounds, outcome.patches)
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ no repair is tried.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ckptparse.examination.case import CheckedTensor
 from ckptparse.examination.outcome import PatchedRange
@@ -30,10 +30,11 @@ __all__ = ["RowMended", "RowRecovered", "explained"]
 def explained(found: Mended, payload: Payload, replaced: tuple[PatchedRange, ...]) -> Mended:
     """Add what says where a payload lies, and the bytes that were replaced for it."""
     patches = payload.patches + replaced
-    grounds = payload.grounds + found.outcome.grounds
-    if patches == found.outcome.patches and not payload.grounds:
+    outcome = found.outcome
+    if patches == outcome.patches and not payload.grounds:
         return found
-    return Mended(replace(found.outcome, patches=patches, grounds=grounds), found.recipe)
+    grounds = payload.grounds + outcome.grounds
+    return Mended(outcome.placed(outcome.source, grounds, patches), found.recipe)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Collection, Sequence
+from functools import lru_cache
+from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import quote
 
@@ -151,9 +153,17 @@ def _write_array(stream: Any, tensor: TensorLike, meter: Meter) -> None:
 
 def write_head(stream: BinaryIO, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
     """Write the head of a `.npy` file of C-ordered elements."""
+    stream.write(_head(shape, dtype))
+
+
+@lru_cache(maxsize=64)
+def _head(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bytes:
+    """Return a head; of many small tensors many have the same."""
     head = {
         "descr": np.lib.format.dtype_to_descr(dtype),
         "fortran_order": False,
         "shape": shape,
     }
+    stream = BytesIO()
     np.lib.format.write_array_header_1_0(stream, head)
+    return stream.getvalue()
