@@ -234,6 +234,52 @@ def test_keras_files_are_read_without_keras(tmp_path: Path) -> None:
             assert all(b.same(got[name], value) for name, value in weights.items())
 
 
+def test_the_kind_that_keras_says_beside_bytes_of_hdf5_is_believed(tmp_path: Path) -> None:
+    values = np.float32([[0.5, -2, 3], [1e30, 0, np.inf]]).astype(ml_dtypes.bfloat16)
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        file.create_dataset("vars/0", data=values.view("V2"))
+        file.create_dataset("vars/1", data=values.view("V2"), chunks=(1, 3), compression="gzip")
+        for found in file["vars"].values():
+            found.attrs["dtype"] = "bfloat16"
+    ckptparse.convert(tmp_path / "m.weights.h5", tmp_path / "back")
+    got = ckptparse.read(tmp_path / "back")
+    assert all(b.same(got[name], values) for name in ("vars/0", "vars/1"))
+    ckptparse.convert(tmp_path / "m.weights.h5", tmp_path / "wide.npz", dtype="float32")
+    assert b.same(np.load(tmp_path / "wide.npz")["vars/1"], values.astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("said", "error", "match"),
+    [
+        (None, ckptparse.UnsupportedError, "no kind of element"),
+        (7, ckptparse.UnsupportedError, "no kind of element"),
+        ("float128", ckptparse.UnsupportedError, "no kind of element"),
+        ("float8_e5m2", ckptparse.MalformedError, "Expected elements of 1 bytes, .* of 2"),
+    ],
+)
+def test_bytes_of_hdf5_whose_kind_is_not_said_are_refused(
+    tmp_path: Path, said: object, error: type[Exception], match: str
+) -> None:
+    with h5py.File(tmp_path / "m.weights.h5", "w") as file:
+        found = file.create_dataset("vars/0", data=np.zeros(3, "V2"))
+        if said is not None:
+            found.attrs["dtype"] = said
+    with pytest.raises(error, match=match):
+        ckptparse.convert(tmp_path / "m.weights.h5", tmp_path / "back")
+
+
+def test_a_file_called_as_keras_calls_weights_is_warned_of_if_keras_cannot_load_it(
+    tmp_path: Path,
+) -> None:
+    source = save(tmp_path / "in", {"dense/kernel": np.float32([1])})
+    target = tmp_path / "m.weights.h5"
+    (warning,) = ckptparse.convert(source, target, dry_run=True).warnings
+    assert "paths are Keras's own" in warning and "dense/kernel" in warning
+    rules = {"dense/kernel": "layers/dense/vars/0"}
+    assert not ckptparse.convert(source, target, rename=rules, dry_run=True).warnings
+    assert not ckptparse.convert(source, tmp_path / "m.h5", dry_run=True).warnings
+
+
 # Refusals.
 
 

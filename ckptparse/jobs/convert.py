@@ -168,7 +168,7 @@ def convert(
             files = _write(chosen, target, tensors, options, dry_run=dry_run)
         rows = tuple(_row(one) for one in planned)
         described = describe_source(opened)
-        warnings = tuple(find_warnings(opened, rules, planned))
+        warnings = tuple(find_warnings(opened, rules, planned, target))
     return Conversion(described, target, chosen, rows, files, dry_run, warnings)
 
 

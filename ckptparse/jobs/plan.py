@@ -34,6 +34,7 @@ __all__ = ["Ema", "Planned", "Wishes", "find_warnings", "plan"]
 
 _KERAS_OPTIMIZERS = ("optimizer/", "optimizer_weights/")
 """Where Keras keeps an optimizer's state in HDF5: Keras 3, and before."""
+_KERAS_ENDING = ".weights.h5"
 _MOST_NAMED = 5
 """Tensors that a warning names."""
 Ema = Literal["prefer", "only", "drop"]
@@ -178,9 +179,19 @@ def _check_former(opened: Opened, rules: RuleSet) -> None:
         )
 
 
-def find_warnings(opened: Opened, rules: RuleSet, planned: Sequence[Planned]) -> Iterator[str]:
+def find_warnings(
+    opened: Opened, rules: RuleSet, planned: Sequence[Planned], target: str
+) -> Iterator[str]:
     """Iterate over what may not be as the caller meant it."""
     yield from _rule_warnings(opened, rules)
+    if target.endswith(_KERAS_ENDING):
+        names = [one.tensor.name for one in planned if one.tensor is not None]
+        if names and not any("vars" in name.split("/")[-2:-1] for name in names):
+            yield (
+                f"Keras loads a {_KERAS_ENDING} file only if its paths are Keras's own, such as "
+                f"layers/dense/vars/0; found none, but {_listed(names[:1])}: it will load nothing "
+                "of this file"
+            )
     odd = _names_of(planned, lambda layout: layout.odd)
     if odd:
         yield (

@@ -1,8 +1,9 @@
 """HDF5 files: any, Keras's `.h5` and `.weights.h5`, and the one inside a `.keras` archive.
 
 A tensor's name is the path of its dataset, unless the attribute `ckptparse.name` says another.
-Kinds that HDF5 lacks are compounds of one field, called as the kind is. Links to other files are
-not followed. Read by h5py, without Keras.
+Kinds that HDF5 lacks are compounds of one field, called as the kind is; in Keras's files plain
+bytes, whose kind the attribute `dtype` says. Links to other files are not followed. Read by h5py,
+without Keras.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.dtypes import DataType, data_type_of
+from ckptparse.dtypes import DataType, data_type_of, item_size, plain_dtype
 from ckptparse.errors import (
     CheckpointError,
     LimitError,
@@ -43,6 +44,8 @@ _ATTRIBUTE = 4
 _RATIO = 32
 """How many times the file its packed datasets may take. Weights become hardly larger."""
 _KERAS_WEIGHTS = "model.weights.h5"
+_KERAS_KIND = "dtype"
+"""The attribute in which Keras says what kind the bytes of a dataset are: bfloat16."""
 
 
 class Hdf5Source:
@@ -138,7 +141,10 @@ class Hdf5Source:
             growth.check(name, held_bytes(h5py, found, size))
             with _understood():
                 check_pieces(h5py, found)
-                array = np.asarray(h5py.Dataset(found)[()], dtype if dtype.kind != "O" else object)
+                values = h5py.Dataset(found)[()]
+                if kind.is_opaque:
+                    return np.asarray(values).view(dtype)
+                array = np.asarray(values, dtype if dtype.kind != "O" else object)
             if data_type == DataType.DT_STRING:
                 return strings_of(array)
             own: npt.NDArray[Any] = np.array(array, array.dtype.newbyteorder("="), order="C")
@@ -155,6 +161,7 @@ class _Kind(NamedTuple):
     is_text: bool
     is_enumeration: bool
     order: str
+    is_opaque: bool = False
 
 
 class _Kinds:
@@ -166,6 +173,8 @@ class _Kinds:
     def find(self, h5py: Any, found: Any) -> _Kind:
         """Return what the elements of a dataset are."""
         stated = found.get_type()
+        if stated.get_class() == h5py.h5t.OPAQUE:
+            return _kind_of_bytes(h5py, found, stated.dtype)
         if self._last is None or not stated.equal(self._last[0]):
             self._last = stated, _kind_of(h5py, stated.dtype)
         return self._last[1]
@@ -178,6 +187,23 @@ def _kind_of(h5py: Any, dtype: np.dtype[Any]) -> _Kind:
     if is_text or dtype.kind in "SO" or dtype.names == (STRING_FIELD, LENGTH_FIELD):
         return _Kind(dtype, DataType.DT_STRING, is_text, is_enumeration, order)
     return _Kind(dtype, data_type_of(dtype), is_text, is_enumeration, order)
+
+
+def _kind_of_bytes(h5py: Any, found: Any, dtype: np.dtype[Any]) -> _Kind:
+    """Return the kind that Keras says beside a dataset whose type is so many bytes."""
+    said = None
+    if h5py.h5a.exists(found, _KERAS_KIND.encode()):
+        said = h5py.Dataset(found).attrs[_KERAS_KIND]
+    if not isinstance(said, str):
+        return _kind_of(h5py, dtype)  # It says that there is no such kind.
+    data_type = data_type_of(np.dtype([(said, dtype)]))
+    width = item_size(data_type)
+    if width != dtype.itemsize:
+        raise MalformedError(
+            f"Expected elements of {width} bytes, as its attribute '{_KERAS_KIND}' says {said}, "
+            f"found elements of {dtype.itemsize}"
+        )
+    return _Kind(plain_dtype(data_type), data_type, False, False, "<", is_opaque=True)
 
 
 class _Growth:
