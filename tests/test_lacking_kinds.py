@@ -130,3 +130,23 @@ def test_statistics_are_those_of_the_values(source: Path, monkeypatch: pytest.Mo
     numpy_dtype.cache_clear()
     assert ml_dtypes.bfloat16
     assert ckptparse.stats(source, histogram=True)["w"] == found
+
+
+def test_what_changed_is_told_as_of_the_values(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = b.Bundle()
+    bundle.add("w", BITS + np.uint16([[0, 0x40, 0], [0, 0, 0]]), dtype=b.BFLOAT16)
+    bundle.add("step", np.int64(7))
+    other = bundle.write(tmp_path / "other")
+    assert ckptparse.diff(source, source, read_data=True).equal == ("step", "w")
+    found = ckptparse.diff(source, other)
+    change = found.changed["w"]
+    assert (change.dtype, change.largest) == (("bfloat16", "bfloat16"), 1.0)
+    assert change.share == pytest.approx(1 / 6)
+    wide = ckptparse.diff(source, {"w": WIDE, "step": np.int64(7)}).changed["w"]
+    assert (wide.dtype, wide.share) == (("bfloat16", "float32"), 0)
+    monkeypatch.undo()
+    numpy_dtype.cache_clear()
+    assert ml_dtypes.bfloat16
+    assert ckptparse.diff(source, other) == found

@@ -21,6 +21,7 @@ from ckptparse.dtypes import DataType, element_name, is_numeric
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.context import Cache, Context, Progress, Store, begin_with
 from ckptparse.files.storage import Storage
+from ckptparse.jobs.derived import readable
 from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, measure_distances
 from ckptparse.jobs.opening import (
     Opened,
@@ -520,7 +521,7 @@ def _compare(first: TensorLike, second: TensorLike, how: _Comparison) -> Change 
     if not (is_numeric(first.data_type) and is_numeric(second.data_type)):
         return _compare_objects(first, second, kinds)
     elements, distance = 0, Distance()
-    for one, other in zip(iter_pieces(first, _PIECE), _matching(first, second), strict=True):
+    for one, other in _iter_pairs(readable(first), readable(second)):
         elements += one.size
         distance = distance.plus(measure_distance(one, other, how.tolerance))
     return _change(first, second, elements, distance)
@@ -538,10 +539,13 @@ def _change(
     return Change(kinds, (first.shape, second.shape), largest, mean, share)
 
 
-def _matching(first: TensorLike, second: TensorLike) -> Iterator[npt.NDArray[Any]]:
-    """Iterate over the second tensor by as many elements at once as over the first."""
+def _iter_pairs(
+    first: TensorLike, second: TensorLike
+) -> Iterator[tuple[npt.NDArray[Any], npt.NDArray[Any]]]:
+    """Iterate over as many elements of both at once."""
     width = max(1, first.dtype.itemsize)
-    return iter_pieces(second, max(1, _PIECE // width) * max(1, second.dtype.itemsize))
+    others = iter_pieces(second, max(1, _PIECE // width) * max(1, second.dtype.itemsize))
+    return zip(iter_pieces(first, _PIECE), others, strict=True)
 
 
 def _compare_objects(
