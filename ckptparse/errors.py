@@ -56,6 +56,9 @@ __all__ = [
 
 _MOST_COMPARED_NAMES = 2000
 """Names that are compared for similarity: with more, an error would take long to make."""
+_MOST_CLOSEST = 3
+_ATTRIBUTES = "/.ATTRIBUTES/"
+"""Parts the path of an object from its attribute's name, in the keys of TensorFlow 2."""
 
 
 class CheckpointError(Exception):
@@ -294,14 +297,25 @@ class UnsupportedError(CheckpointError, NotImplementedError):
 
 
 def closest_names(name: str, names: Iterable[str]) -> tuple[str, ...]:
-    """Return the names most similar to a missing one; of very many, those with its last part."""
+    """Return the names most similar to a missing one; of very many, those with its last part.
+
+    Of keys of objects the paths are compared: what follows, `/.ATTRIBUTES/VARIABLE_VALUE`, is the
+    same for nearly all of them, and nobody types it.
+    """
     import difflib
 
-    known = list(names)
+    known, wanted = list(names), name.partition(_ATTRIBUTES)[0]
     if len(known) > _MOST_COMPARED_NAMES:
-        last = name.rsplit("/", 1)[-1].removesuffix(":0").lower()
+        last = wanted.rsplit("/", 1)[-1].removesuffix(":0").lower()
         known = [one for one in known if last and last in one.lower()][:_MOST_COMPARED_NAMES]
-    return tuple(difflib.get_close_matches(name, known, n=3, cutoff=0.5))
+    by_path: dict[str, list[str]] = {}
+    for one in known:
+        by_path.setdefault(one.partition(_ATTRIBUTES)[0], []).append(one)
+    if wanted in by_path:
+        found = [wanted]
+    else:
+        found = difflib.get_close_matches(wanted, by_path, n=_MOST_CLOSEST, cutoff=0.5)
+    return tuple(one for path in found for one in by_path[path])[:_MOST_CLOSEST]
 
 
 def name_not_found(

@@ -97,6 +97,23 @@ def test_missing_name_gives_the_closest_and_is_a_key_error(prefix: str) -> None:
     assert "layer1/kernel" in str(error) and "layer1/kernal" in str(error)
 
 
+def test_the_path_of_an_object_is_as_close_as_can_be_to_its_key(tmp_path: Path) -> None:
+    bundle = b.Bundle()
+    keys = [f"{path}/.ATTRIBUTES/VARIABLE_VALUE" for path in ("m/b", "m/bias", "m/kernel")]
+    for key in keys:
+        bundle.add(key, np.float32([0]))
+    with ckptparse.open(bundle.write(tmp_path / "m")) as checkpoint:
+        for wanted, closest in [
+            ("m/b", keys[:1]),
+            ("m/kernle", keys[2:]),
+            ("m/kernle/.ATTRIBUTES/VARIABLE_VALUE", keys[2:]),
+            ("other", []),
+        ]:
+            with pytest.raises(TensorNotFoundError) as caught:
+                checkpoint[wanted]
+            assert list(caught.value.closest) == closest
+
+
 def test_properties_of_a_checkpoint_tell_its_files(prefix: str) -> None:
     with ckptparse.open(prefix) as checkpoint:
         assert (checkpoint.format, checkpoint.num_shards, checkpoint.byte_order) == (

@@ -498,6 +498,11 @@ def test_a_pattern_that_matches_nothing_is_told_with_the_closest_names(
     assert ckptparse.read(prefix, exclude="nothing*").keys() == {"layer/kernel", "layer/bias"}
     assert exit_code("ls", str(prefix), "layer/kernle*") == 1
     assert "layer/kernel" in capsys.readouterr().err
+    for command in ("ls", "stats"):
+        assert exit_code(command, str(prefix), "ker") == 1
+        assert "must match a whole name: '*ker*' for a part of it" in capsys.readouterr().err
+        assert exit_code(command, str(prefix), "*nothing*") == 1
+        assert "`ckptparse ls` lists the names" in capsys.readouterr().err
 
 
 def test_v1_files_under_odd_names_are_verified_as_such(tmp_path: Path) -> None:

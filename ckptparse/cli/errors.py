@@ -87,6 +87,8 @@ def _hint(error: Exception) -> str | None:
         return "name one checkpoint: no file has this name, and a quoted '*' is no pattern here"
     if isinstance(error, ckptparse.TensorNotFoundError) and error.closest:
         return "did you mean " + " or ".join(f"'{escape(name)}'" for name in error.closest) + "?"
+    if isinstance(error, ckptparse.TensorNotFoundError) and hint is None:
+        return "`ckptparse ls` lists the names"
     near = _near(error) if isinstance(error, ckptparse.CheckpointError) else None
     hint = "; ".join(part.rstrip(".") for part in (hint, near) if part)
     return as_commands(clean(hint)) if hint else None

@@ -1,4 +1,4 @@
-"""`NAME[ROWS]` as it is typed: which tensor, and which part of it."""
+"""`NAME[ROWS]` as it is typed: which tensor, and which part of it; patterns that match nothing."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 
 import ckptparse
 from ckptparse.cli.errors import UsageError
-from ckptparse.text import unescape
+from ckptparse.text import escape, unescape
 
-__all__ = ["Part", "Selection", "find_tensor"]
+__all__ = ["Part", "Selection", "find_tensor", "pattern_not_found"]
 
 Index = tuple[int | slice | EllipsisType, ...]
 _SUFFIX = re.compile(r"(?s)(?P<name>.+)\[(?P<index>[^\[\]]*)\]")
@@ -122,3 +122,15 @@ def _parse_part(text: str) -> int | slice | EllipsisType:
     if step == 0:
         raise UsageError("A step of 0 selects nothing")
     return slice(start, stop, step)
+
+
+def pattern_not_found(
+    message: str, glob: str, *, path: str, closest: tuple[str, ...] = ()
+) -> ckptparse.TensorNotFoundError:
+    """Return the error for a pattern that no name matches."""
+    hint = None
+    if not closest and "*" not in glob:
+        hint = f"A pattern must match a whole name: '*{escape(glob)}*' for a part of it"
+    return ckptparse.TensorNotFoundError(
+        message, closest=closest, tensor=glob, path=path, hint=hint
+    )

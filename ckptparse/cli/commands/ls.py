@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -158,13 +157,22 @@ def _check_globs(checkpoint: ckptparse.Checkpoint, globs: Sequence[str]) -> None
                     "is a path",
                     "list one checkpoint at a time: what follows it are patterns of names",
                 )
-            closest = tuple(difflib.get_close_matches(glob, list(checkpoint), n=3, cutoff=0.5))
-            raise ckptparse.TensorNotFoundError(
+            from ckptparse.cli.selection import pattern_not_found
+
+            raise pattern_not_found(
                 f"No name among {len(checkpoint)} matches the pattern",
-                closest=closest,
-                tensor=glob,
+                glob,
                 path=checkpoint.path,
+                closest=_closest(checkpoint, glob),
             )
+
+
+def _closest(checkpoint: ckptparse.Checkpoint, glob: str) -> tuple[str, ...]:
+    try:
+        checkpoint[glob]
+    except ckptparse.TensorNotFoundError as error:
+        return error.closest
+    return ()
 
 
 def _matcher(globs: Sequence[str], exclude: Sequence[str]) -> Callable[[str], bool]:

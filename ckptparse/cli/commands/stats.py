@@ -52,7 +52,9 @@ def stats(
             limits=read_limits(limit),
         )
     if globs and not found:
-        raise ckptparse.TensorNotFoundError("No tensor's name matches the pattern", path=path)
+        from ckptparse.cli.selection import pattern_not_found
+
+        raise pattern_not_found("No tensor's name matches the pattern", globs[0], path=path)
     return Measured(path, found)
 
 
