@@ -93,7 +93,7 @@ def convert(
         ),
     ] = None,
     drop_slots: Annotated[
-        bool, Option("--drop-slots", help="Leave out the state of optimizers.")
+        bool, Option("--drop-slots", help="Leave out what optimizers keep, and moving averages.")
     ] = False,
     ema: Annotated[
         Ema | None,
