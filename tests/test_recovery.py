@@ -437,8 +437,9 @@ def test_a_recovery_is_a_mapping_of_what_came_back(tmp_path: Path) -> None:
     assert recovery["a"].dtype == np.float32 and recovery["a"].shape == (100,)
     with pytest.raises(TensorNotFoundError, match="it is missing"):
         recovery["c"]
-    with pytest.raises(TensorNotFoundError, match="is not known"):
-        recovery["d"]
+    with pytest.raises(TensorNotFoundError, match="is not known") as caught:
+        recovery["b/.ATTRIBUTES/VARIABLE_VALUE"]
+    assert caught.value.closest == ("b",)
 
 
 def test_values_are_checked_again_when_they_are_read(tmp_path: Path) -> None:

@@ -31,6 +31,15 @@ def test_a_mapping_leaves_what_it_does_not_name(tmp_path: Path) -> None:
     assert renamed({"a": ONE, "b": ONE}, tmp_path, {"a": "c"}) == {"a": "c", "b": "b"}
 
 
+def test_names_of_a_mapping_that_no_tensor_has_are_warned_of(tmp_path: Path) -> None:
+    source = ckptparse.write(tmp_path / "m", {"a": ONE, "w": ONE, "w/Momentum": ONE})
+    names = {"a": "a", "w": "v", "w/Momentum": "m", "nix": "x", "w:0": None}
+    (warning,) = ckptparse.convert(
+        source, tmp_path / "x.npz", rename=names, drop_slots=True, dry_run=True
+    ).warnings
+    assert warning == "rename has 2 names of no tensor: nix, w:0"
+
+
 def test_expressions_are_applied_one_after_another(tmp_path: Path) -> None:
     rules = [(r"layer_(\d+)", r"layer.\1"), ("/", "."), (r"\.kernel$", ".weight")]
     assert renamed({"x/layer_12/kernel": ONE}, tmp_path, rules) == {

@@ -21,7 +21,7 @@ from ckptparse.jobs.derived import FLOATS, DerivedTensor, RenamedTensor, parse_d
 from ckptparse.jobs.kernels import torch_layout
 from ckptparse.jobs.layout import Layout, reorder_gates
 from ckptparse.jobs.opening import Opened, check_work
-from ckptparse.jobs.rules import Renamer, RuleSet
+from ckptparse.jobs.rules import NewNames, Renamer, RuleSet
 from ckptparse.jobs.variables import Variables
 from ckptparse.tensor import Tensor
 from ckptparse.tensor_like import TensorLike
@@ -218,9 +218,19 @@ def _rule_warnings(opened: Opened, rules: RuleSet) -> Iterator[str]:
     if rules.source:
         if not any(map(rules.is_about, opened.tensors)):
             yield f"the rules {escape(rules.source)} are about none of the tensors"
-    elif isinstance(rules.rename, Renamer):
+    else:
+        yield from _name_warnings(opened, rules)
+
+
+def _name_warnings(opened: Opened, rules: RuleSet) -> Iterator[str]:
+    """Iterate over names and expressions of the caller that no tensor has."""
+    if isinstance(rules.rename, Renamer):
         for pattern in rules.rename.unused:
             yield f"nothing was renamed by {escape(pattern)!r}: no name matches"
+    elif isinstance(rules.rename, NewNames):
+        unknown = [old for old in rules.rename.unused if old not in opened.tensors]
+        if unknown:
+            yield f"rename has {count(len(unknown), 'name')} of no tensor: {_listed(unknown)}"
 
 
 def _names_of(planned: Sequence[Planned], chosen: Callable[[Layout], bool]) -> list[str]:

@@ -38,7 +38,7 @@ from ckptparse.jobs.conversion import ConversionRow, Reversal
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.limits import Limits
 
-__all__ = ["Rename", "Renamer", "RuleSet", "Split", "load_rules", "make_rules"]
+__all__ = ["NewNames", "Rename", "Renamer", "RuleSet", "Split", "load_rules", "make_rules"]
 
 Rename = (
     Callable[[str], str | None]
@@ -137,8 +137,7 @@ def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
     elif callable(rename):
         rules = RuleSet(rename)
     elif isinstance(rename, Mapping):
-        names = rename
-        rules = RuleSet(lambda name: names.get(name, name))
+        rules = RuleSet(NewNames(rename))
     elif rename is not None:
         rules = RuleSet(Renamer([(_compile(old), new) for old, new in rename]))
     if not split:
@@ -153,6 +152,26 @@ def _cut(part: str, into: int | Sequence[str]) -> tuple[re.Pattern[str], tuple[s
     if not names or isinstance(into, str):
         raise ValueError(f"split gives a number of parts, or their names, not {into!r}")
     return re.compile(rf"(?<![^/.]){re.escape(part)}(?![^/.])"), names
+
+
+class NewNames:
+    """Gives the names of a mapping; others stay as they are."""
+
+    def __init__(self, names: Mapping[str, str | None]) -> None:
+        self._names = names
+        self._used: set[str] = set()
+
+    def __call__(self, name: str) -> str | None:
+        """Return the new name; None drops the tensor."""
+        new = self._names.get(name, name)
+        if new != name:
+            self._used.add(name)
+        return new
+
+    @property
+    def unused(self) -> list[str]:
+        """The old names that were not asked for so far."""
+        return [old for old, new in self._names.items() if new != old and old not in self._used]
 
 
 class Renamer:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import item_size
-from ckptparse.errors import TensorNotFoundError, UnsupportedError, located
+from ckptparse.errors import UnsupportedError, located, name_not_found
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.examination.outcome import Judged
 from ckptparse.examination.report import Report, TensorReport
@@ -182,8 +182,9 @@ class Recovery(Mapping[str, RecoveredTensor]):
         except KeyError:
             known = self.report.tensors.get(name)
             what = f"is {known.status}" if known else "is not known"
-            raise TensorNotFoundError(
-                f"The tensor {name!r} was not got back: it {what}", tensor=name
+            names = () if known else self._tensors
+            raise name_not_found(
+                f"The tensor {name!r} was not got back: it {what}", name, names, path=None
             ) from None
 
     def __iter__(self) -> Iterator[str]:
