@@ -143,7 +143,7 @@ def test_rows_that_fail_are_told_as_objects_are(
     damage(made)
     path = made.write(tmp_path / "m", block_size=900)
     by_rows = told(path, attempts)
-    monkeypatch.setattr("ckptparse.examination.case._find_failed", lambda *_: None)
+    monkeypatch.setattr("ckptparse.examination.checking._find_failed", lambda *_: None)
     assert told(path, attempts) == by_rows
 
 
@@ -158,7 +158,7 @@ def test_rows_that_a_leftover_index_tells_better_of_are_taken_from_it(
     made.write(tmp_path / "m")
     by_rows = told(path, 3)
     assert by_rows[0]["counts"] == {"verified": COUNT + 1}
-    monkeypatch.setattr("ckptparse.examination.case._find_failed", lambda *_: None)
+    monkeypatch.setattr("ckptparse.examination.checking._find_failed", lambda *_: None)
     assert told(path, 3) == by_rows
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse.examination.case import open_case
+from ckptparse.examination.checking import open_case
 from ckptparse.examination.survey import survey_path
 from ckptparse.files.context import begin
 

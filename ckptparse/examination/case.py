@@ -1,10 +1,9 @@
-"""Check everything that the indexes of a checkpoint say against its data files."""
+"""A checkpoint under examination: its tensors, their parts, and what checking these has found."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import compress
 from typing import NamedTuple
 
 import numpy as np
@@ -12,28 +11,23 @@ import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import dtype_name
-from ckptparse.errors import CheckpointError, LimitError
-from ckptparse.examination.check import Check, check_payload
-from ckptparse.examination.failed_rows import FailedRows, examine_rows
-from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView, read_view
+from ckptparse.examination.check import Check
+from ckptparse.examination.failed_rows import FailedRows
+from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.outcome import EvidenceRecord, Outcome
 from ckptparse.examination.part_spans import spans_of_parts
-from ckptparse.examination.payload import Form, ListedTensor, PartName, Payload
+from ckptparse.examination.payload import ListedTensor, PartName, Payload
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.examination.record_rows import RecordRows, find_sound_records
 from ckptparse.examination.report import TensorReport
 from ckptparse.examination.row_mapping import RowMapping
-from ckptparse.examination.salvaged import ENTRY_BYTES, FAILED_BYTES, ROW_BYTES
-from ckptparse.examination.sound_rows import SoundRows, find_sound
+from ckptparse.examination.sound_rows import SoundRows
 from ckptparse.examination.survey import identity_of
-from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Context
 from ckptparse.identification import Identity, Indexes
 from ckptparse.inventory.survey import Origin, Survey
-from ckptparse.limits import Limits
 from ckptparse.problems import Cause, Status
-from ckptparse.slices import SliceGrid, TensorSlice
+from ckptparse.slices import TensorSlice
 from ckptparse.tensor import Region
 
 __all__ = [
@@ -44,11 +38,6 @@ __all__ = [
     "Part",
     "RowTensors",
     "SoundTensors",
-    "check_all",
-    "check_tensors",
-    "open_case",
-    "report_left",
-    "with_source",
 ]
 
 IntColumn = npt.NDArray[np.int64]
@@ -57,8 +46,6 @@ ATTEMPT_BYTES = 1 << 15
 """Bytes of the files for each damaged tensor that is repaired beyond `Limits.attempts`."""
 FILE_ATTEMPTS = 8
 """Attempts that a damaged data file counts as: others are opened to find its bytes there."""
-_INDEX_SHIFT = 16
-"""Beyond `Limits.shards` one index is looked at for each 64 KiB: each takes half a millisecond."""
 _LEAST_FILES = 8
 """Damaged data files that are examined whatever the limit is."""
 _RANK = {status: number for number, status in enumerate(Status)}
@@ -88,7 +75,7 @@ class Part:
         return self.check.status in (Status.CORRUPT, Status.MISSING, Status.PARTIAL)
 
 
-def with_source(outcome: Outcome, payload: Payload) -> Outcome:
+def _with_source(outcome: Outcome, payload: Payload) -> Outcome:
     """Add to what became of a payload where its bytes lie, and what says so."""
     grounds = payload.grounds + outcome.grounds
     if outcome.status is Status.MISSING or not payload.size:
@@ -148,7 +135,7 @@ class CheckedTensor:
         if self.is_sliced:
             return _sum_up(self.parts, self.tensor)
         outcome, payload = self.parts[0].check.outcome, self.parts[0].payload
-        return outcome if payload is None else with_source(outcome, payload)
+        return outcome if payload is None else _with_source(outcome, payload)
 
     def report(self, outcome: Outcome | None = None) -> TensorReport:
         """Return its line of the report, perhaps with another outcome than that of the checks."""
@@ -309,184 +296,6 @@ class Case:
             self.tensors.make = RowTensors(self.failed.plain, self.failed)
 
 
-def open_case(
-    survey: Survey, context: Context, *, files: DataFiles | None = None, correct: bool = False
-) -> Case:
-    """Read what lists the tensors of a checkpoint: its indexes, or its V1 files.
-
-    Args:
-        survey: Its files.
-        context: Where they lie, and how much they may ask for.
-        files: What opens them, if they are open already.
-        correct: Whether to correct a block of an index if one flipped bit explains its checksum.
-    """
-    files = DataFiles(context) if files is None else files
-    files.hold(survey.paths)
-    if not survey.has_index:
-        from ckptparse.examination.legacy_view import read_legacy_view
-
-        files.begin(2 * files.held_bytes)
-        return Case(survey, [read_legacy_view(survey, files, correct=correct)], files)
-    limits = context.limits
-    most = limits.shards
-    if len(survey.indexes) > most:
-        most += files.held_bytes >> _INDEX_SHIFT
-    views = [read_view(index, survey, files, correct=correct) for index in survey.indexes[:most]]
-    if left := len(survey.indexes) - len(views):
-        message = (
-            f"{left:,} more indexes that saves left behind were not looked at: Limits.shards "
-            f"allows {limits.shards:,}, and one for each 64 KiB of the files"
-        )
-        views[0].report("limit.reached", survey.prefix, message)
-    there = any(index.origin is Origin.FINAL for index in survey.indexes)
-    return Case(survey, views, files, None if there else survey.prefix + INDEX_SUFFIX)
-
-
-def check_all(case: Case) -> None:
-    """Check every tensor. What the index does not prove is looked for in leftovers."""
-    main = case.main
-    if main is not None:
-        _check_main(case, main)
-        case.orphans = [
-            (name, piece, Part(payload, check_payload(case.files, payload)))
-            for name, piece, payload in main.orphans
-        ]
-    whole = main is not None and main.complete and _is_whole(case)
-    if not whole:
-        _take_leftovers(case, main)
-
-
-def _is_whole(case: Case) -> bool:
-    if case.failed is not None and not case.failed.good.all():
-        return False
-    return all(one.rank == 0 for one in case.tensors.held.values())
-
-
-def _check_main(case: Case, main: IndexView) -> None:
-    """Check the tensors of the index: its rows all together, and one by one what is not sound."""
-    listed = main.tensors
-    if main.rows is None or not isinstance(listed, RowMapping):
-        case.tensors = RowMapping.of(
-            {one.name: one for one in check_tensors(listed.values(), case)}
-        )
-        return
-    if OBJECT_GRAPH in listed:
-        # It is no tensor: it is checked by itself, also if it is none that can be read.
-        listed[OBJECT_GRAPH] = listed[OBJECT_GRAPH]
-    rows = listed.rows()
-    if isinstance(main.rows, RecordRows):
-        _check_records(case, main, main.rows, listed)
-        return
-    others = [payload for one in listed.held.values() for payload in _payloads_of(one)]
-    orphans = [payload for _, _, payload in main.orphans]
-    numbers = np.fromiter(rows.values(), np.int64, len(rows))
-    sizes = sum(main.rows.columns.sizes[numbers].tolist())
-    case.files.begin(sizes + sum(one.size for one in others))
-    sound = np.isin(numbers, find_sound(case.files, main.rows, numbers, others, orphans))
-    names = rows if sound.all() else dict(compress(rows.items(), sound.tolist()))
-    case.sound = SoundRows(main.rows, names)
-    looked = _leave_many(case, main, ~sound)
-    if len(looked) < len(sound) - len(names):
-        listed.keep(np.concatenate((numbers[sound], numbers[looked])))
-    chosen = np.zeros(len(sound), np.bool_)
-    chosen[looked] = True
-    doubtful = dict(compress(rows.items(), chosen.tolist()))
-    failed = _find_failed(case, main.rows, doubtful)
-    known = 0 if failed is None else len(failed)
-    try:
-        count = len(doubtful) - known
-        case.files.budget.take((ENTRY_BYTES - ROW_BYTES) * count + FAILED_BYTES * known)
-    except LimitError as error:
-        main.report("limit.reached", main.path, error.message)
-        case.tensors, case.sound = RowMapping.of({}), None
-        main.tensors, main.rows, main.complete = {}, None, False
-        main.orphans.clear()
-        case.files.finish()
-        return
-    case.failed = failed
-    _check_others(case, case.sound, listed)
-
-
-def _leave_many(case: Case, main: IndexView, doubtful: npt.NDArray[np.bool_]) -> IntColumn:
-    """Return the places of what is not sound, but for those beyond `Limits.small_tensors`."""
-    limits = case.context.limits
-    places = np.flatnonzero(doubtful)
-    # One of them takes up to 20 µs.
-    most = limits.most_small(case.files.held_bytes)
-    if len(places) <= most:
-        return places
-    case.left_out = len(places) - most
-    what = (
-        f"{case.left_out:,} more tensors are damaged, or share bytes, and were not looked at: "
-        f"Limits.small_tensors allows {limits.small_tensors:,}, and one for each 512 bytes of the "
-        "files"
-    )
-    main.report("limit.reached", main.path, what)
-    main.complete = False
-    return places[:most]
-
-
-def _check_records(
-    case: Case, main: IndexView, plain: RecordRows, listed: RowMapping[ListedTensor]
-) -> None:
-    """Check the tensors of V1 files; those after many that do not decode are left out."""
-    rows = listed.rows()
-    numbers = np.fromiter(rows.values(), np.int64, len(rows))
-    most = case.files.singles.most
-    found, refused = find_sound_records(plain, numbers, case.context.limits, most=most)
-    sound = set(found.tolist())
-    case.sound = SoundRows(plain, {name: row for name, row in rows.items() if row in sound})
-    looked = np.concatenate((found, refused))
-    if left := len(rows) - len(looked):
-        listed.keep(looked)
-        report_left(main, left, case.context.limits)
-    _check_others(case, case.sound, listed)
-
-
-def _check_others(case: Case, sound: SoundRows, listed: RowMapping[ListedTensor]) -> None:
-    """Check one by one what is neither sound nor known to have failed."""
-    failed = case.failed
-    known = sound.numbers if failed is None else np.concatenate((sound.numbers, failed.rows))
-    doubtful = [listed[name] for name in listed.names_without(known)]
-    held = {one.name: one for one in check_tensors(doubtful, case)}
-    make = SoundTensors(sound.plain) if failed is None else RowTensors(sound.plain, failed)
-    case.tensors = listed.with_held(make, held)
-
-
-def report_left(view: IndexView, count: int, limits: Limits) -> None:
-    """Report that so many tensors of a V1 checkpoint, which are not whole, are not looked at."""
-    what = (
-        f"{count:,} more tensors are damaged, or in slices, and were not looked at: "
-        f"Limits.single_entries allows {limits.single_entries:,}, and one for each 4 KiB of the "
-        "files"
-    )
-    view.report("limit.reached", view.path, what)
-    view.complete = False
-
-
-def _find_failed(case: Case, plain: PlainRows, rows: Mapping[str, int]) -> FailedRows | None:
-    """Check rows that are not sound. Of many of them, return those that can stay columns.
-
-    These are rows that are whole and overlap others, and those that fail after as many as repairs
-    will be tried for.
-    """
-    held = case.files.held_bytes + case.files.evidence_bytes
-    most = case.context.limits.attempts + held // ATTEMPT_BYTES
-    if len(rows) <= most:
-        return None
-    order = sorted(rows, key=rows.__getitem__)
-    numbers = np.fromiter((rows[name] for name in order), np.int64, len(order))
-    found = examine_rows(case.files, plain, numbers, order)
-    kept = found.good | (np.cumsum(~found.good) > most)
-    return found.take(kept)
-
-
-def _payloads_of(tensor: ListedTensor) -> Iterator[Payload]:
-    for payload in (tensor.payload, *(payload for _, payload in tensor.slices)):
-        if payload is not None:
-            yield payload
-
-
 @dataclass(frozen=True, slots=True)
 class RowTensors:
     """Makes the tensors of rows, of which some have failed."""
@@ -516,174 +325,6 @@ class SoundTensors:
         whole = ((0, count_elements(listed.shape)),)
         check = Check(Outcome(Status.VERIFIED, ranges=whole))
         return CheckedTensor(listed, [Part(listed.payload, check)])
-
-
-def _take_leftovers(case: Case, main: IndexView | None) -> None:
-    """Take what is better in the leftovers of one save. Leftovers of several are never mixed."""
-    saves: dict[str, list[IndexView]] = {}
-    for view in case.views:
-        if view.origin.is_leftover and view.tensors and _is_same_save(case, main, view):
-            alone = view.origin is Origin.TEMPORARY
-            folder = case.context.storage.split(view.path)[0]
-            saves.setdefault(view.path if alone else folder, []).append(view)
-    best: dict[str, CheckedTensor] = {}
-    for views in saves.values():
-        merged, rivals = _merge(views)
-        found = {one.name: one for one in check_tensors(merged, case)}
-        if _count_whole(found) > _count_whole(best) or not best:
-            best = found
-            case.rivals = {name: check_tensors(these, case) for name, these in rivals.items()}
-    incomplete = main is None or not main.complete
-    better: dict[str, CheckedTensor] = {}
-    for name, checked in best.items():
-        known = case.tensors.get(name)
-        if incomplete if known is None else checked.rank < known.rank:
-            better[name] = checked
-            case.unfinished = True
-    case.replace_tensors(better)
-
-
-def _merge(
-    views: Sequence[IndexView],
-) -> tuple[list[ListedTensor], dict[str, list[ListedTensor]]]:
-    """Put the parts of one save together. Of a sliced tensor each part lists its own slices.
-
-    Returns:
-        The tensors; and by name, if parts disagree about a tensor, what each of them says of it.
-    """
-    merged: dict[str, ListedTensor] = {}
-    rivals: dict[str, list[ListedTensor]] = {}
-    for view in views:
-        for name, tensor in view.tensors.items():
-            known = merged.get(name)
-            if known is not None and known.slices and tensor.slices:
-                proved = known.proved and tensor.proved
-                slices = known.slices + tensor.slices
-                merged[name] = replace(known, slices=slices, proved=proved)
-            elif known is None:
-                merged[name] = tensor
-            elif not _agree(known, tensor):
-                rivals.setdefault(name, [_contested(known)]).append(_contested(tensor))
-                merged[name] = rivals[name][0]
-    return list(merged.values()), rivals
-
-
-def _agree(first: ListedTensor, second: ListedTensor) -> bool:
-    """Tell whether two parts say that a tensor has the same value."""
-    one, other = first.payload, second.payload
-    if one is None or other is None or one.crc32c is None:
-        return False
-    kind = (first.data_type, first.shape) == (second.data_type, second.shape)
-    return kind and (one.size, one.crc32c) == (other.size, other.crc32c)
-
-
-def _contested(tensor: ListedTensor) -> ListedTensor:
-    """Mark a tensor: another part of the save says something else of it."""
-    doubt = "the parts of the save hold different values of it"
-    payload = tensor.payload
-    if payload is not None:
-        payload = replace(payload, proved=False, doubt=doubt, contested=True)
-    return replace(tensor, proved=False, doubt=doubt, payload=payload)
-
-
-def _is_same_save(case: Case, main: IndexView | None, view: IndexView) -> bool:
-    """Tell whether a leftover index can be of the save that wrote the final data files.
-
-    If its data is not in the final data files, it is of another save.
-    """
-    if main is None or not main.tensors:
-        return True
-    final = set(case.survey.data_files.values())
-    return all(payload.file.path in final for _, payload in view.iter_payloads())
-
-
-def _count_whole(tensors: dict[str, CheckedTensor]) -> int:
-    return sum(checked.rank == 0 for checked in tensors.values())
-
-
-def _prove_order(parts: Sequence[Part]) -> None:
-    """Prove the byte order if the header is lost.
-
-    The checksum over the lengths of strings is computed in that byte order (docs/format.md, section
-    2.8). If it agrees for one string tensor, the byte order is right for all of the same index.
-    """
-    known = {
-        (part.payload.index, part.payload.big_endian)
-        for part in parts
-        if part.payload is not None
-        and part.payload.waiting
-        and part.check.status is Status.UNVERIFIED
-        and part.check.cause is Cause.ENTRY
-        and part.payload.form is Form.STRINGS
-        and part.check.outcome.ranges
-    }
-    for part in parts:
-        payload = part.payload
-        if payload and payload.waiting and (payload.index, payload.big_endian) in known:
-            part.payload = replace(payload, proved=True, waiting=False)
-            if part.check.cause is Cause.ENTRY and part.check.status is Status.UNVERIFIED:
-                ranges = part.check.outcome.ranges
-                part.check = Check(Outcome(Status.VERIFIED, ranges=ranges))
-
-
-def check_tensors(tensors: Iterable[ListedTensor], case: Case) -> list[CheckedTensor]:
-    """Check tensors, and return them in the order given. They are read in the files' order."""
-    checked = [_lay_out(tensor) for tensor in tensors]
-    parts = [part for one in checked for part in one.parts if part.payload is not None]
-    parts.sort(key=_place)
-    if not case.files.is_watched:
-        case.files.begin(sum(part.payload.size for part in parts if part.payload))
-    for part in parts:
-        if part.payload is not None:
-            part.check = check_payload(case.files, part.payload)
-    case.files.finish()
-    _prove_order(parts)
-    return checked
-
-
-def _place(part: Part) -> tuple[str, int]:
-    return (part.payload.file.path, part.payload.offset) if part.payload else ("", 0)
-
-
-_UNSTORED = Check(
-    Outcome(Status.MISSING, Cause.SLICE, note="the index lists a slice that is not stored")
-)
-_UNRECORDED = Check(
-    Outcome(Status.MISSING, Cause.UNKNOWN, note="the record with its values is lost")
-)
-
-
-def _lay_out(tensor: ListedTensor) -> CheckedTensor:
-    """Make the parts of a tensor, and check that slices fit it."""
-    if not tensor.has_kind:
-        outcome = Outcome(Status.MISSING, Cause.UNKNOWN, note=tensor.doubt)
-        return CheckedTensor(tensor, [Part(None, Check(outcome))])
-    if not tensor.slices:
-        return CheckedTensor(tensor, [Part(tensor.payload, _UNRECORDED)])
-    loose = [
-        Part(payload, _UNSTORED, piece=piece)
-        for piece, payload in tensor.slices
-        if payload is not None
-    ]
-    try:
-        grid = SliceGrid([piece for piece, _ in tensor.slices], tensor.shape)
-    except CheckpointError as error:
-        return CheckedTensor(tensor, loose, error.message)
-    parts = []
-    for piece, payload in tensor.slices:
-        region = piece.resolve(tensor.shape)
-        lengths = tuple(map(len, region))
-        said = (lengths, tensor.data_type)
-        if payload is not None and (payload.shape, payload.data_type) != said:
-            return CheckedTensor(
-                tensor, loose, f"slice {piece} has another shape or dtype than its tensor says"
-            )
-        parts.append(Part(payload, _UNSTORED, region, piece))
-    gap = grid.find_missing(tuple(map(range, tensor.shape)))
-    if gap is not None:
-        note = f"no listed slice covers {gap}"
-        parts.append(Part(None, _UNSTORED.because(Cause.SLICE, note)))
-    return CheckedTensor(tensor, parts)
 
 
 def _sum_up(parts: Sequence[Part], tensor: ListedTensor) -> Outcome:
@@ -716,7 +357,7 @@ def _sum_up(parts: Sequence[Part], tensor: ListedTensor) -> Outcome:
 def _grounds_of(parts: Sequence[Part]) -> tuple[EvidenceRecord, ...]:
     """Return the evidence of all slices, each record once."""
     found = (
-        with_source(part.check.outcome, part.payload).evidence
+        _with_source(part.check.outcome, part.payload).evidence
         for part in parts
         if part.payload is not None
     )

@@ -64,7 +64,7 @@ from ckptparse.proto.tensor_bundle_pb2 import BundleEntryProto, BundleHeaderProt
 from ckptparse.slices import TensorSlice
 from ckptparse.table.columns import TableColumns
 
-__all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "read_view"]
+__all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "read_view", "report_left"]
 
 OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 NO_CHECKSUM = unmask_crc(0)
@@ -616,3 +616,14 @@ class _Builder:
         for piece in slices:
             one = found.get(encode_slice_key(key, piece))
             yield piece, None if one is None or one.entry.slices else self._payload(one)
+
+
+def report_left(view: IndexView, count: int, limits: Limits) -> None:
+    """Report that so many tensors of a V1 checkpoint, which are not whole, are not looked at."""
+    what = (
+        f"{count:,} more tensors are damaged, or in slices, and were not looked at: "
+        f"Limits.single_entries allows {limits.single_entries:,}, and one for each 4 KiB of the "
+        "files"
+    )
+    view.report("limit.reached", view.path, what)
+    view.complete = False

@@ -22,8 +22,7 @@ from ckptparse.coding.checksum import unmask_crc
 from ckptparse.dtypes import DataType, dtype_name
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
 from ckptparse.examination.carving import fixed32
-from ckptparse.examination.case import report_left
-from ckptparse.examination.index_view import IndexView, name_foreign
+from ckptparse.examination.index_view import IndexView, name_foreign, report_left
 from ckptparse.examination.payload import ListedTensor, Payload, Record
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.record_rows import DAMAGED_RECORD, RowMaker

@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
-from ckptparse.examination.case import Case, check_all, open_case
+from ckptparse.examination.case import Case
+from ckptparse.examination.checking import check_all, open_case
 from ckptparse.examination.report import OtherCheckpoint
 from ckptparse.examination.survey import survey_path
 from ckptparse.filenames import INDEX_SUFFIX, find_step, split_data_path

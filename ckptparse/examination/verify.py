@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ckptparse.examination.case import check_all, open_case
+from ckptparse.examination.checking import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.converted import choose
 from ckptparse.examination.diagnose import diagnose

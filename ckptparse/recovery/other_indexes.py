@@ -10,7 +10,8 @@ from contextlib import closing
 from dataclasses import replace
 
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.case import Case, open_case
+from ckptparse.examination.case import Case
+from ckptparse.examination.checking import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.survey import survey_path
 from ckptparse.files.context import Context

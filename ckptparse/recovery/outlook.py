@@ -7,10 +7,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ckptparse.errors import CheckpointError
-from ckptparse.examination.case import check_tensors, open_case
+from ckptparse.examination.checking import open_case
 from ckptparse.examination.converted import choose
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.report import Outlook, Report, count_statuses, doubtful_names
+from ckptparse.examination.tensor_checks import check_tensors
 from ckptparse.examination.verify import verify_path
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin
 from ckptparse.inventory.folders import Folders

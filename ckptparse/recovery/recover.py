@@ -20,10 +20,8 @@ from ckptparse.examination.case import (
     Case,
     CheckedTensor,
     Part,
-    check_all,
-    check_tensors,
-    open_case,
 )
+from ckptparse.examination.checking import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.converted import choose
 from ckptparse.examination.diagnose import Diagnosis, diagnose
@@ -47,6 +45,7 @@ from ckptparse.examination.report import (
 from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.summary import make_report, sort_problems
 from ckptparse.examination.survey import identity_of
+from ckptparse.examination.tensor_checks import check_tensors
 from ckptparse.filenames import INDEX_SUFFIX
 from ckptparse.files.context import Cache, Context, Place, Progress, Store, begin, check_several
 from ckptparse.files.file_urls import local_path

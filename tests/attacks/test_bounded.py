@@ -20,13 +20,14 @@ from ckptparse import DEFAULT_LIMITS
 from ckptparse.bundle.payload import StringPayload
 from ckptparse.coding import checksum
 from ckptparse.examination import (
-    case,
+    checking,
     diagnose,
     encodings,
     intact,
     legacy_view,
     plain_rows,
     salvaged_table,
+    tensor_checks,
 )
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.readers import DataFiles
@@ -67,7 +68,7 @@ def test_records_that_do_not_decode_are_looked_at_up_to_a_number(
     made.add("v", np.float32(2))
     made.tensors.insert(0, made.tensors.pop())
     path = made.write(tmp_path / "m")
-    checked = counted(monkeypatch, case, "check_payload")
+    checked = counted(monkeypatch, tensor_checks, "check_payload")
     report = ckptparse.verify(path, limits=FEW)
     # One more would need 4 KiB.
     assert len(checked.given) == 3
@@ -416,7 +417,7 @@ def test_of_indexes_that_saves_left_behind_as_many_are_looked_at_as_of_data_file
     for number in range(30):
         (tmp_path / f"m.index.tempstate{number}").touch()
     monkeypatch.setattr(outlook, "_look_ahead", lambda *_: None)
-    read = counted(monkeypatch, case, "read_view")
+    read = counted(monkeypatch, checking, "read_view")
     assert not limits_of(ckptparse.verify(prefix))
     assert len(read.given) == 31
     report = ckptparse.verify(prefix, limits=replace(DEFAULT_LIMITS, shards=10))

@@ -24,11 +24,13 @@ from ckptparse.bundle import index
 from ckptparse.examination import (
     carving,
     case,
+    checking,
     diagnose,
     encodings,
     index_view,
     neighbours,
     summary,
+    tensor_checks,
 )
 from ckptparse.examination.failed_rows import examine_rows
 from ckptparse.files import local
@@ -500,7 +502,7 @@ def test_entries_that_are_told_one_by_one_are_bounded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, crc: int
 ) -> None:
     prefix = _with_strings(tmp_path, 400, crc=crc)
-    checked = counted(monkeypatch, case, "check_payload")
+    checked = counted(monkeypatch, tensor_checks, "check_payload")
     limits = ckptparse.Limits(single_entries=20)
     size = sum(path.stat().st_size for path in tmp_path.iterdir())
     report = ckptparse.verify(prefix, limits=limits)
@@ -623,7 +625,7 @@ def test_damaged_tensors_beyond_those_that_may_be_small_are_counted_and_not_look
         examined.append(len(rows))
         return examine_rows(files, plain, rows, names)
 
-    monkeypatch.setattr(case, "examine_rows", examine)
+    monkeypatch.setattr(checking, "examine_rows", examine)
     for report in (
         ckptparse.verify(prefix, limits=limits),
         ckptparse.recover(prefix, limits=limits).report,

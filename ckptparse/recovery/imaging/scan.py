@@ -26,7 +26,7 @@ import numpy as np
 from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError
-from ckptparse.examination.case import open_case
+from ckptparse.examination.checking import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.payload import Form
