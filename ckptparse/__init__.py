@@ -116,9 +116,9 @@ if TYPE_CHECKING:
     from ckptparse.problems import Problem as Problem
     from ckptparse.problems import Severity as Severity
     from ckptparse.problems import Status as Status
-    from ckptparse.recovery.imaging.scan import Scan as Scan
-    from ckptparse.recovery.imaging.scan import ScannedCheckpoint as ScannedCheckpoint
     from ckptparse.recovery.imaging.scan import scan as scan
+    from ckptparse.recovery.imaging.scanned import Scan as Scan
+    from ckptparse.recovery.imaging.scanned import ScannedCheckpoint as ScannedCheckpoint
     from ckptparse.recovery.outlook import verify as verify
     from ckptparse.recovery.recover import recover as recover
     from ckptparse.recovery.replaying import Difference as Difference
@@ -195,7 +195,8 @@ _MODULES = {
     "limits": ["DEFAULT_LIMITS", "Budget", "Limits"],
     "model": ["SavedModel"],
     "problems": ["PROBLEM_CODES", "Cause", "EvidenceRule", "Problem", "Severity", "Status"],
-    "recovery.imaging.scan": ["Scan", "ScannedCheckpoint", "scan"],
+    "recovery.imaging.scan": ["scan"],
+    "recovery.imaging.scanned": ["Scan", "ScannedCheckpoint"],
     "recovery.recover": ["recover"],
     "examination.pieces": ["Part", "parts"],
     "examination.report": [

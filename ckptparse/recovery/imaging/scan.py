@@ -12,26 +12,23 @@ were one image, in which each begins with a new block.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
 from ckptparse.dtypes import DataType
-from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError
+from ckptparse.errors import CheckpointNotFoundError
 from ckptparse.examination.checking import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
 from ckptparse.examination.payload import Form
-from ckptparse.examination.report import FilePiece, FileReport
-from ckptparse.examination.summary import sort_problems
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.files.noted import NotedStorage
@@ -42,13 +39,15 @@ from ckptparse.files.walking import MOST_FOLDERS, Walk
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
-from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits, limit_error
+from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
 from ckptparse.problems import Problem
 from ckptparse.recovery.asked import describe_scan
 from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.binding import identify_image
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
+from ckptparse.recovery.imaging.scan_state import Pass, ScanState
+from ckptparse.recovery.imaging.scanned import Read, Scan, ScannedCheckpoint
 from ckptparse.recovery.imaging.stretches import Stretches
 from ckptparse.recovery.imaging.tables import (
     SMALLEST_BLOCK,
@@ -57,12 +56,9 @@ from ckptparse.recovery.imaging.tables import (
     iter_tables,
     read_block_size,
 )
-from ckptparse.text import count, size_text
+from ckptparse.text import count
 
-if TYPE_CHECKING:
-    from ckptparse.recovery.result import Recovery
-
-__all__ = ["Scan", "ScannedCheckpoint", "scan", "scan_image"]
+__all__ = ["scan", "scan_image"]
 
 _STEP = 1 << 28
 """Bytes of an image between two writes of the state: an interrupted scan loses a second or two."""
@@ -83,156 +79,6 @@ _BLOCK = 4096
 """In a scanned directory each file begins at a multiple of this, the usual size of blocks."""
 _MOST_FILES = 10_000
 """Files of a scanned directory that are looked at: each is opened for every pass."""
-_STATE_FORMAT = 2
-"""Version of the state file; a file of another version is refused."""
-_PLACE_BYTES = 24
-"""Of a place in a state file, for each beyond `Limits.small_tensors`; most take 30 or more."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """What a scan has read, left out, and was asked for: for the reports of its checkpoints."""
-
-    noted: NotedStorage
-    asked: Mapping[str, Any]
-    maps: tuple[HashedFile, ...]
-    problems: tuple[Problem, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ScannedCheckpoint:
-    """A checkpoint that an image holds.
-
-    Attributes:
-        name: Its name in this scan: `ckpt-` and its step, or `checkpoint-` and a number.
-        format: `"v2"` or `"v1"`.
-        offset: Where its index, or V1 file, begins in the image.
-        step: The step, from the checksum of its counter; None if that gives none.
-        tensors: How many tensors its index names; 0 of a V1 file, which has no index.
-        nbytes: Bytes of its data.
-        found: How many of these are in the image, proved by their checksums.
-    """
-
-    name: str
-    format: str
-    offset: int
-    step: int | None
-    tensors: int
-    nbytes: int
-    found: int
-    _survey: Survey = field(repr=False)
-    _context: Context = field(repr=False)
-    _read: _Read = field(repr=False)
-
-    def recover(self, *, progress: Progress | None = None) -> Recovery:
-        """Get back the tensors that the image holds; see `ckptparse.recover`."""
-        from ckptparse.recovery.recover import recover_survey
-
-        recovery = recover_survey(self._survey, replace(self._context, progress=progress))
-        read = self._read
-        opened = read.noted.opened.items()
-        inputs = tuple(HashedFile(path, "image", size) for path, size in opened)
-        options = {**read.asked, "name": self.name, "offset": self.offset}
-        recovery.note_inputs(options, (*inputs, *read.maps), read.noted)
-        if read.problems:
-            problems = sort_problems([*recovery.report.problems, *read.problems])
-            recovery.report = replace(recovery.report, problems=problems)
-        files = {path: self._located(file) for path, file in recovery.report.files.items()}
-        recovery.report = replace(recovery.report, files=files)
-        return recovery
-
-    def _located(self, file: FileReport) -> FileReport:
-        """Add where the bytes of a file lie in the image."""
-        with closing(self._context.storage.open(file.path)) as source:
-            if not isinstance(source, JoinedSource):
-                return file
-            found = source.places(0, source.size)
-            pieces = tuple(
-                FilePiece(None if part.source is None else part.source.path, part.offset, part.size)
-                for part in found
-            )
-        return replace(file, pieces=pieces)
-
-    @property
-    def share(self) -> float:
-        """The share of its bytes that were found, 0 to 1."""
-        return self.found / self.nbytes if self.nbytes else 1.0
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them."""
-        return {
-            "name": self.name,
-            "format": self.format,
-            "offset": self.offset,
-            "step": self.step,
-            "tensors": self.tensors,
-            "nbytes": self.nbytes,
-            "found": self.found,
-            "share": self.share,
-        }
-
-    def __str__(self) -> str:
-        if self.format == "v1":
-            return f"{self.name}: a V1 checkpoint of {size_text(self.nbytes)} at {self.offset}"
-        return (
-            f"{self.name}: {self.tensors} tensors of {size_text(self.nbytes)}, index at "
-            f"{self.offset}; {self.share:.1%} of the bytes found"
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Scan:
-    """What an image holds.
-
-    Attributes:
-        path: The image, or directory.
-        size: In bytes.
-        block: The size of its blocks.
-        checkpoints: Those found, the most complete first; of equally complete ones the newest.
-        skipped: How many tables were not looked at, at least, since an image of that size holds
-            fewer: 1,024 tables and one for each 8 KiB of it, 256 indexes and one for each 16 KiB,
-            65,536 data files and one for each KiB, 10,000 tensors and one for each 512 bytes.
-        problems: A warning if the path is a directory not all of whose files were looked at. The
-            report of each recovery has it, too.
-    """
-
-    path: str
-    size: int
-    block: int
-    checkpoints: tuple[ScannedCheckpoint, ...]
-    skipped: int = 0
-    problems: tuple[Problem, ...] = ()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain values, as JSON holds them."""
-        return {
-            "path": self.path,
-            "size": self.size,
-            "block": self.block,
-            "checkpoints": [one.to_dict() for one in self.checkpoints],
-            "skipped": self.skipped,
-            "problems": [problem.to_dict() for problem in self.problems],
-        }
-
-    def __len__(self) -> int:
-        return len(self.checkpoints)
-
-    def __iter__(self) -> Iterator[ScannedCheckpoint]:
-        return iter(self.checkpoints)
-
-    def __getitem__(self, number: int) -> ScannedCheckpoint:
-        return self.checkpoints[number]
-
-    def __str__(self) -> str:
-        lines = [f"{self.path}: {size_text(self.size)} in blocks of {self.block} bytes"]
-        lines += [f"  {one}" for one in self.checkpoints]
-        if not self.checkpoints:
-            lines.append("  no index of a checkpoint was found")
-        if self.skipped:
-            what = "too many for an image of this size"
-            lines.append(f"  {self.skipped:,} or more other tables were not looked at: {what}")
-        lines += [f"  {problem}" for problem in self.problems]
-        return "\n".join(lines)
 
 
 def open_image(storage: Storage, path: str, note: Note = ignore) -> Source:
@@ -262,122 +108,6 @@ def open_image(storage: Storage, path: str, note: Note = ignore) -> Source:
     return storage.open(path)
 
 
-@dataclass(slots=True)
-class _Pass:
-    """How far the search for tensors has come, at the multiples of one size of blocks."""
-
-    segments: int = 0
-    placements: list[tuple[int, extents.Placement]] = field(default_factory=list)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as a state file has it."""
-        placements = [[number, *placement] for number, placement in self.placements]
-        return {"segments": self.segments, "placements": placements}
-
-    @classmethod
-    def from_dict(cls, value: Mapping[str, Any], size: int) -> _Pass:
-        """Take it from a state file; `size` is that of the image."""
-        placements = [_read_placement(size, *one) for one in value["placements"]]
-        return cls(int(value["segments"]), placements)
-
-
-@dataclass(slots=True)
-class _State:
-    """How far a scan has come."""
-
-    size: int
-    image: str = ""
-    """What tells the image from others, and from itself before a change."""
-    searched: int = 0
-    tables: list[FoundTable] = field(default_factory=list)
-    coarse: _Pass = field(default_factory=_Pass)
-    fine: _Pass = field(default_factory=_Pass)
-
-    def to_json(self) -> bytes:
-        """Return it in the form of a state file."""
-        value = {
-            "format": _STATE_FORMAT,
-            "size": self.size,
-            "image": self.image,
-            "searched": self.searched,
-            "tables": [list(table) for table in self.tables],
-            **self.coarse.to_dict(),
-            "fine": self.fine.to_dict(),
-        }
-        return json.dumps(value).encode() + b"\n"
-
-    @classmethod
-    def from_json(cls, data: bytes, fresh: _State, path: str, limits: Limits) -> _State:
-        """Read a state file.
-
-        Args:
-            data: What it holds.
-            fresh: The state of a scan of the same image that has just begun.
-            path: Its path.
-            limits: Bounds on what it may list.
-
-        Raises:
-            MalformedError: It is no state file, or the one of another image.
-            LimitError: It lists more places than `Limits.small_tensors`, beyond one for each 24
-                bytes.
-        """
-        size = fresh.size
-        try:
-            value = json.loads(data)
-            if value["format"] != _STATE_FORMAT:
-                raise ValueError("that of another version")  # noqa: TRY301
-            if value["size"] != size or value["image"] != fresh.image:
-                raise ValueError("that of another image, or this one has changed")  # noqa: TRY301
-            fine = value.get("fine") or _Pass().to_dict()
-            places = len(value["tables"]) + len(value["placements"]) + len(fine["placements"])
-            _check_places(places, len(data), limits, path)
-            return cls(
-                size,
-                fresh.image,
-                int(value["searched"]),
-                [_read_table(size, *table) for table in value["tables"]],
-                _Pass.from_dict(value, size),
-                _Pass.from_dict(fine, size),
-            )
-        except LimitError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-            raise MalformedError(
-                f"Expected the state file of a scan of this image, found something else: {error}",
-                path=path,
-                hint="Remove it, or give the path of a file that does not exist: the scan then "
-                "starts again.",
-            ) from None
-
-
-def _check_places(places: int, size: int, limits: Limits, path: str) -> None:
-    """Check that a state file of so many bytes lists no more places than it may."""
-    beyond = places - size // _PLACE_BYTES
-    if beyond > limits.small_tensors:
-        what = f"The number of places, beyond one for each {_PLACE_BYTES} bytes,"
-        raise limit_error(limits, "small_tensors", beyond, what, path=path)
-
-
-def _read_table(image: int, start: int, size: int, kind: str) -> FoundTable:
-    """Check a table of a state file; `image` is the size of the image."""
-    if not type(start) is type(size) is int or not 0 <= start <= start + size <= image:
-        raise ValueError(f"a table of {size!r} bytes at {start!r}")
-    if kind not in ("v1", "v2", "damaged"):
-        raise ValueError(f"a table of kind {kind!r}")
-    return FoundTable(start, size, kind)
-
-
-def _read_placement(
-    image: int, file: int, offset: int, size: int, position: int
-) -> tuple[int, extents.Placement]:
-    """Check where a state file says that bytes lie; `image` is the size of the image."""
-    if not type(file) is type(offset) is type(size) is type(position) is int:
-        raise TypeError("a place that is no number")
-    if offset < 0 or not 0 <= position <= position + size <= image:
-        raise ValueError(f"{size} bytes at {position}")
-    return file, extents.Placement(offset, size, position)
-
-
 _Listed = tuple[FoundTable, IndexView | None, list[extents.DataFile]]
 """A table that is a checkpoint; what it lists, if it is an index; its data files."""
 
@@ -402,7 +132,7 @@ class _Scanner:
         self.context = replace(context, storage=noted)
         left_out: list[str] = []
         self.image = open_image(noted, path, left_out.append)
-        self.read = _Read(noted, asked, maps, tuple(_warning(path, what) for what in left_out))
+        self.read = Read(noted, asked, maps, tuple(_warning(path, what) for what in left_out))
         self.block = find_block_size(self.image)
         self.state = self._load()
         self.total = 2 * self.image.size
@@ -429,7 +159,7 @@ class _Scanner:
         problems = self.read.problems
         return Scan(self.path, size, block, tuple(checkpoints), self.skipped, problems)
 
-    def _put_together(self, listed: Sequence[_Listed], known: _Pass) -> list[ScannedCheckpoint]:
+    def _put_together(self, listed: Sequence[_Listed], known: Pass) -> list[ScannedCheckpoint]:
         """Find tensors at the multiples of the block's size, and put checkpoints together."""
         self.stretches = Stretches(self.image, self.block)
         self._find_payloads([file for _, _, shards in listed for file in shards], known)
@@ -509,7 +239,7 @@ class _Scanner:
                 budget.take(_LISTED_BYTES * len(view.tensors))
                 yield table, view, _data_files(view)
 
-    def _find_payloads(self, files: Sequence[extents.DataFile], known: _Pass) -> None:
+    def _find_payloads(self, files: Sequence[extents.DataFile], known: Pass) -> None:
         start = known.segments * extents.SEGMENT
         segments = extents.find_anchors(
             self.image, files, self.block, start=start, watch=self._watch
@@ -573,16 +303,16 @@ class _Scanner:
         inside = ViewStorage(storage, self.path, files, opener=open_image)
         return survey, replace(self.context, storage=inside, progress=None)
 
-    def _load(self) -> _State:
+    def _load(self) -> ScanState:
         size = self.image.size
         if self.state_file is None:
-            return _State(size)
+            return ScanState(size)
         path, context = self.state_file
-        fresh = _State(size, identify_image(self.image, self.context.storage, self.path))
+        fresh = ScanState(size, identify_image(self.image, self.context.storage, self.path))
         if context.storage.stat(path) is None:
             return fresh
         data = context.read_whole(path, "message_bytes", "The size of the state file")
-        return _State.from_json(data, fresh, path, context.limits)
+        return ScanState.from_json(data, fresh, path, context.limits)
 
     def _save(self) -> None:
         if self.state_file is not None:
