@@ -22,8 +22,10 @@ __all__ = [
     "clean",
     "count",
     "escape",
+    "open_shape_text",
     "shape_text",
     "size_text",
+    "states_text",
     "unescape",
 ]
 
@@ -116,6 +118,20 @@ def _unescape_match(found: re.Match[str]) -> str:
 def shape_text(shape: Sequence[int]) -> str:
     """Write a shape without spaces: `[3,4]`, and `[]` for a scalar."""
     return "[" + ",".join(map(str, shape)) + "]"
+
+
+def open_shape_text(shape: Sequence[int | None] | None) -> str:
+    """Write a shape of which some, or all, may be unknown."""
+    if shape is None:
+        return "[?...]"
+    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
+
+
+def states_text(states: Mapping[str, int], total: int) -> str:
+    """Say how many tensors there are, and how many of them are in which state."""
+    listed = ", ".join(f"{number:,} {status}" for status, number in states.items())
+    said = count(total, "tensor")
+    return f"{said}: {listed}" if listed else said
 
 
 def size_text(size: int) -> str:

@@ -5,21 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckptparse.cli.output import Output
-from ckptparse.text import as_commands, clean, count, escape, shape_text
+from ckptparse.text import as_commands, clean, escape, shape_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import ckptparse
 
-__all__ = ["describe_counts", "write_report"]
-
-
-def describe_counts(report: ckptparse.Report) -> str:
-    """Say how many tensors are in which state."""
-    states = ", ".join(f"{number:,} {status}" for status, number in report.counts.items())
-    total = count(len(report.tensors), "tensor")
-    return f"{total}: {states}" if states else total
+__all__ = ["write_report"]
 
 
 def write_report(

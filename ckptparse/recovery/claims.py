@@ -17,7 +17,14 @@ from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import EvidenceRule
 from ckptparse.recovery.mended import Mended
 
-__all__ = ["Way", "is_varied", "may_differ_by_little", "rests_on_checksum", "way_of"]
+__all__ = [
+    "SMALL_CHANGES",
+    "Way",
+    "is_varied",
+    "may_differ_by_little",
+    "rests_on_checksum",
+    "way_of",
+]
 
 Way = tuple[DataFile, int]
 """How a data file is read, and how many bytes from its place something lies in it."""
@@ -31,7 +38,8 @@ _JUDGED = 1 << 12
 """Bytes of them that are looked at."""
 _VALUES = frozenset({EvidenceRule.VALUE, EvidenceRule.FITTING})
 """Values that the checksum gives; of an expected one the checkpoint's name says the same."""
-_CHANGES = frozenset({EvidenceRule.BIT, EvidenceRule.BYTES, EvidenceRule.TAIL})
+SMALL_CHANGES = frozenset({EvidenceRule.BIT, EvidenceRule.BYTES, EvidenceRule.TAIL})
+"""A bit or a few bytes that were changed so that the checksum agrees."""
 _FOUND = frozenset(
     {
         EvidenceRule.TWIN,
@@ -83,7 +91,7 @@ def rests_on_checksum(
         if there or _is_undone(way, payload):
             return False
         return not (is_telling(payload) and is_varied(found, files))
-    return not rules.isdisjoint(_CHANGES) and may_differ_by_little(payload)
+    return not rules.isdisjoint(SMALL_CHANGES) and may_differ_by_little(payload)
 
 
 def way_of(found: Mended, payload: Payload) -> Way | None:

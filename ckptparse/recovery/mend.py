@@ -34,7 +34,7 @@ from ckptparse.examination.plausibility import looks_reversed
 from ckptparse.examination.readers import PAGE, DataFiles
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.borrowing import Borrowing
-from ckptparse.recovery.claims import Way, rests_on_checksum
+from ckptparse.recovery.claims import SMALL_CHANGES, Way, rests_on_checksum
 from ckptparse.recovery.copies import Copied, Copies
 from ckptparse.recovery.halves import offer_sides
 from ckptparse.recovery.inferences import Inferrer
@@ -71,7 +71,6 @@ _EIGHTHS = 8
 
 
 _MAY_BE_OTHER = "the index may be of another save"
-_SMALL_CHANGES = frozenset({EvidenceRule.BIT, EvidenceRule.BYTES, EvidenceRule.TAIL})
 
 
 class Mender:
@@ -573,7 +572,7 @@ def _agreeing(payload: Payload) -> tuple[EvidenceRecord, ...]:
 
 def _is_small_change(found: Mended) -> bool:
     """Tell whether bytes are those at their place, but for a few that were changed to fit."""
-    return any(record.rule in _SMALL_CHANGES for record in found.outcome.grounds)
+    return any(record.rule in SMALL_CHANGES for record in found.outcome.grounds)
 
 
 def _is_at_its_place(found: Mended, payload: Payload) -> bool:

@@ -29,17 +29,17 @@ from ckptparse.text import (
     cell_width,
     chance_text,
     clean,
-    count,
     escape,
     shape_text,
     size_text,
+    states_text,
 )
 
 if TYPE_CHECKING:
     from ckptparse.examination.report import FileReport, Report, TensorReport
     from ckptparse.problems import Problem
 
-__all__ = ["Paint", "describe_counts", "render_report"]
+__all__ = ["Paint", "render_report"]
 
 Paint = Callable[[str, str], str]
 """Takes a text and a style (`bold`, `cyan`, `bold red` ...), gives what shows it so."""
@@ -124,13 +124,6 @@ def render_report(
     return "\n".join(lines)
 
 
-def describe_counts(report: Report) -> str:
-    """Say how many tensors are in which state."""
-    states = ", ".join(f"{number:,} {status}" for status, number in report.counts.items())
-    total = count(len(report.tensors), "tensor")
-    return f"{total}: {states}" if states else total
-
-
 def _plain(text: str, _style: str) -> str:
     return text
 
@@ -176,7 +169,7 @@ class _Page:
 def _head_lines(page: _Page, report: Report) -> Iterator[str]:
     word = report.verdict
     head = [(escape(report.path), "bold"), (word, _VERDICT_STYLES[word])]
-    yield from page.pieces([*head, (describe_counts(report), "")], 0)
+    yield from page.pieces([*head, (states_text(report.counts, len(report.tensors)), "")], 0)
     if report.unfinished:
         yield from page.paragraph(_UNFINISHED, 2)
     if report.format == "graph":

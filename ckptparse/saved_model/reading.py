@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from google.protobuf.message import EncodeError
 
 from ckptparse.errors import CheckpointNotFoundError, LimitError, MalformedError, located
+from ckptparse.filenames import SAVED_MODEL_FILES
 from ckptparse.files.context import Context
 from ckptparse.files.storage import Source, Storage, is_file
 from ckptparse.limits import Limits, Objects
@@ -24,15 +25,11 @@ from ckptparse.proto.wire import BYTES, VARINT, Buffer, for_threads, iter_fields
 from ckptparse.saved_model.chunked import read_chunked_message
 
 __all__ = [
-    "SAVED_MODEL_FILES",
     "SerializedModel",
     "find_saved_model_file",
     "parse_saved_model",
     "read_saved_model",
 ]
-
-SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt", "saved_model.cpb")
-"""In the order in which they are looked for."""
 
 _SCHEMA_VERSION, _META_GRAPHS = 1, 2
 _OBJECTS_A_META_GRAPH = 8

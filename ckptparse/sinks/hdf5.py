@@ -32,7 +32,6 @@ from ckptparse.tensor_like import TensorLike
 
 __all__ = ["check_hdf5", "write_hdf5"]
 
-_WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 _MOST_AXES = 32
 """Dimensions of an HDF5 dataset at most: its own bound."""
 _MOST_BYTES = 1 << 62
@@ -62,7 +61,7 @@ def check_hdf5(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # 
         return odd or is_variant(tensor) or len(tensor.shape) > _MOST_AXES
 
     check_names(tensors, what="An HDF5 file")
-    check_kinds(tensors, lacks, what="An HDF5 file", ways=_WAYS)
+    check_kinds(tensors, lacks, what="An HDF5 file")
 
 
 def write_hdf5(path: str, tensors: Sequence[TensorLike], options: SinkOptions) -> tuple[str, ...]:

@@ -40,7 +40,6 @@ _DEVICES = {
     *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
 }
 """Names that mean a device on Windows, in any directory, whatever stands after a dot."""
-_WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
 
 
 def check_npy(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # noqa: ARG001 - a sink
@@ -49,7 +48,7 @@ def check_npy(tensors: Sequence[TensorLike], options: SinkOptions) -> None:  # n
     Raises:
         UnsupportedError: Some tensors are variants.
     """
-    check_kinds(tensors, is_variant, what="A .npy file", ways=_WAYS)
+    check_kinds(tensors, is_variant, what="A .npy file")
 
 
 def write_npz(path: str, tensors: Sequence[TensorLike], options: SinkOptions) -> tuple[str, ...]:

@@ -165,8 +165,16 @@ def fixed_strings(tensor: TensorLike) -> npt.NDArray[np.void] | npt.NDArray[np.b
         return pairs
 
 
+_WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
+"""What can be done about tensors that a format lacks."""
+
+
 def check_kinds(
-    tensors: Iterable[TensorLike], lacks: Callable[[TensorLike], bool], *, what: str, ways: str
+    tensors: Iterable[TensorLike],
+    lacks: Callable[[TensorLike], bool],
+    *,
+    what: str,
+    ways: str = _WAYS,
 ) -> None:
     """Refuse tensors of kinds that a format lacks, all at once.
 

@@ -121,10 +121,3 @@ def tensor_info(info: ckptparse.TensorInfo) -> dict[str, Any]:
         "dtype": ckptparse.element_name(info.data_type),
         "shape": None if info.shape is None else list(info.shape),
     }
-
-
-def open_shape_text(shape: Sequence[int | None] | None) -> str:
-    """Write a shape of which some, or all, may be unknown."""
-    if shape is None:
-        return "[?...]"
-    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"

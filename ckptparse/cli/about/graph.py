@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import ckptparse
-from ckptparse.cli.about.common import Row, ask, open_shape_text
+from ckptparse.cli.about.common import Row, ask
 from ckptparse.cli.about.effects import describe_effects, effect_rows
 from ckptparse.cli.running import Run
-from ckptparse.text import count, escape, size_text
+from ckptparse.text import count, escape, open_shape_text, size_text
 
 __all__ = ["describe_graph", "graph_rows"]
 

@@ -15,13 +15,12 @@ from ckptparse.cli.about.common import (
     describe_optimizers,
     file_rows,
     layer_rows,
-    open_shape_text,
     optimizer_rows,
     tensor_info,
 )
 from ckptparse.cli.about.effects import describe_effects, effect_rows
 from ckptparse.cli.running import Run
-from ckptparse.text import count, escape, size_text
+from ckptparse.text import count, escape, open_shape_text, size_text
 
 __all__ = ["describe_saved_model", "saved_model_rows"]
 

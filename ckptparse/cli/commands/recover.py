@@ -31,12 +31,12 @@ from ckptparse.cli.recovery_options import (
     ShapesOption,
     SiblingsOption,
 )
-from ckptparse.cli.reports import describe_counts, write_report
+from ckptparse.cli.reports import write_report
 from ckptparse.cli.running import DAMAGE, GOOD, NOT_RUN, WARNED, Run
 from ckptparse.cli.writing import check_outputs
 from ckptparse.files.placing import place_file
 from ckptparse.json_text import format_json
-from ckptparse.text import escape
+from ckptparse.text import escape, states_text
 
 __all__ = ["recover"]
 
@@ -272,7 +272,7 @@ class Recovered:
             inputs=self.inputs,
             saved=saved,
         )
-        counted = describe_counts(report)
+        counted = states_text(report.counts, len(report.tensors))
         got = f"got back {len(self.recovery):,} of {counted}"
         if self.written is not None and (self.written.withheld or self.written.left_out):
             got = f"wrote {len(self.written.digests):,} of {counted}"

@@ -15,13 +15,11 @@ from ckptparse.files.views import JoinedSource, Range
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
-from ckptparse.table.format import TRAILER_SIZE, Footer, check_block
+from ckptparse.table.format import FOOTER_SIZE, MAGIC, TRAILER_SIZE, Footer, check_block
 from ckptparse.table.reader import Table
 
 __all__ = ["SMALLEST_BLOCK", "FoundTable", "find_block_size", "iter_tables", "read_block_size"]
 
-_MAGIC = bytes.fromhex("57fb808b247547db")
-_FOOTER = 48
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
 _OVERLAPS, _SPARE = 2, 1 << 24
@@ -57,27 +55,27 @@ def iter_tables(image: Source, start: int, stop: int, *, limits: Limits) -> Iter
     This takes about as long as reading the image.
     """
     # A magic that begins before the range may end in it.
-    position = max(0, start - len(_MAGIC) + 1)
+    position = max(0, start - len(MAGIC) + 1)
     left = _SPARE + _OVERLAPS * (stop - start)
     while position < stop:
-        count = min(_PIECE + len(_MAGIC) - 1, image.size - position)
+        count = min(_PIECE + len(MAGIC) - 1, image.size - position)
         data = image.read_at(position, count)
-        place = data.find(_MAGIC)
+        place = data.find(MAGIC)
         while place >= 0:
-            end = position + place + len(_MAGIC)
+            end = position + place + len(MAGIC)
             # A footer ends with its only magic: what follows within its length ends none.
-            if start < end <= stop and _MAGIC not in _before(data, place):
+            if start < end <= stop and MAGIC not in _before(data, place):
                 found, size = _look_at(image, end, limits, left)
                 left -= size
                 if found is not None:
                     yield found
-            place = data.find(_MAGIC, place + 1)
+            place = data.find(MAGIC, place + 1)
         position += _PIECE
 
 
 def _before(data: bytes, place: int) -> bytes:
     """Return the bytes that a footer has before its magic."""
-    return data[max(0, place - _FOOTER + len(_MAGIC)) : place]
+    return data[max(0, place - FOOTER_SIZE + len(MAGIC)) : place]
 
 
 def _look_at(image: Source, end: int, limits: Limits, left: int) -> tuple[FoundTable | None, int]:
@@ -86,14 +84,14 @@ def _look_at(image: Source, end: int, limits: Limits, left: int) -> tuple[FoundT
     It is None if it cannot be a table. If its index block has more than `left` bytes, these are not
     looked at.
     """
-    if end < _FOOTER:
+    if end < FOOTER_SIZE:
         return None, 0
     try:
-        footer = Footer.from_bytes(image.read_at(end - _FOOTER, _FOOTER))
+        footer = Footer.from_bytes(image.read_at(end - FOOTER_SIZE, FOOTER_SIZE))
     except CheckpointError:
         return None, 0
-    size = footer.index.end + _FOOTER
-    if size > end or size > limits.index_bytes + _FOOTER:
+    size = footer.index.end + FOOTER_SIZE
+    if size > end or size > limits.index_bytes + FOOTER_SIZE:
         return None, 0
     found = FoundTable(end - size, size, "damaged")
     block = footer.index.size + TRAILER_SIZE
@@ -101,8 +99,8 @@ def _look_at(image: Source, end: int, limits: Limits, left: int) -> tuple[FoundT
         return found, 0
     try:
         # Where anything else has the magic, this tells it at once.
-        stored = image.read_at(end - _FOOTER - block, block)
-        check_block(stored, path=image.path, offset=end - _FOOTER - block)
+        stored = image.read_at(end - FOOTER_SIZE - block, block)
+        check_block(stored, path=image.path, offset=end - FOOTER_SIZE - block)
     except CheckpointError:
         return found, block
     return found._replace(kind=_kind_of(found.source(image), limits)), block

@@ -14,7 +14,7 @@ from ckptparse.rendering.page.comparison import tell_comparison
 from ckptparse.rendering.page.subject import Subject
 from ckptparse.saved_model.meta_graph import MetaGraph
 from ckptparse.saved_model.signatures import TensorInfo
-from ckptparse.text import clean, count, escape, size_text
+from ckptparse.text import clean, count, escape, open_shape_text, size_text
 
 __all__ = ["make_effects", "make_facts", "make_model", "make_problems", "make_verdict"]
 
@@ -208,15 +208,9 @@ def _describe_graph(subject: Subject, graph: MetaGraph) -> dict[str, Any]:
 
 def _describe_tensors(infos: Mapping[str, TensorInfo]) -> list[list[str]]:
     return [
-        [escape(key), element_name(info.data_type), _shape_text(info.shape), escape(info.name)]
+        [escape(key), element_name(info.data_type), open_shape_text(info.shape), escape(info.name)]
         for key, info in infos.items()
     ]
-
-
-def _shape_text(shape: Sequence[int | None] | None) -> str:
-    if shape is None:
-        return "[?...]"
-    return "[" + ",".join("?" if size is None else str(size) for size in shape) + "]"
 
 
 def make_effects(subject: Subject) -> dict[str, Any] | None:
