@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,36 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckptparse.crc.flips import HIGHEST_CHANCE
-from ckptparse.elements import distinct
 from ckptparse.errors import NotACheckpointError
-from ckptparse.examination.case import (
-    Case,
-    CheckedTensor,
-    Part,
-)
+from ckptparse.examination.case import Case
 from ckptparse.examination.checking import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.converted import choose
 from ckptparse.examination.diagnose import Diagnosis, diagnose
-from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
-from ckptparse.examination.outcome import ByteRange, Outcome, PatchedRange, Span
-from ckptparse.examination.part_spans import spans_of_parts
-from ckptparse.examination.payload import PartName
-from ckptparse.examination.places import IntColumn, Mask, Twins
-from ckptparse.examination.places import Place as Whereabouts
+from ckptparse.examination.places import Twins
 from ckptparse.examination.readers import DataFile, DataFiles
-from ckptparse.examination.report import (
-    ExaminedTensors,
-    FileReport,
-    Report,
-    TensorReport,
-    doubtful_names,
-)
-from ckptparse.examination.row_mapping import RowMapping
+from ckptparse.examination.report import Report, doubtful_names
 from ckptparse.examination.summary import make_report, sort_problems
 from ckptparse.examination.survey import identity_of
 from ckptparse.examination.tensor_checks import check_tensors
@@ -56,11 +38,11 @@ from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.problems import Problem, Status
+from ckptparse.problems import Problem
 from ckptparse.recovery.asked import describe_asked
-from ckptparse.recovery.belonging import Belonging, find_vanished, judge_belonging
+from ckptparse.recovery.assembling import make_recovery
+from ckptparse.recovery.belonging import judge_belonging
 from ckptparse.recovery.borrowing import Borrowing
-from ckptparse.recovery.claims import Way, rests_on_checksum
 from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
@@ -72,22 +54,19 @@ from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.scan import scan_image
 from ckptparse.recovery.inferences import INTEGERS, Inferrer
-from ckptparse.recovery.loading import MendedPart, MendedTensor, describe_tensor, has_dtype
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
-from ckptparse.recovery.mended import Mended, list_patches
+from ckptparse.recovery.mending import mend_again, mend_all, mend_tensor
 from ckptparse.recovery.offering import Offerer
-from ckptparse.recovery.opened import OpenedFiles
 from ckptparse.recovery.other_indexes import OtherIndexes
 from ckptparse.recovery.rebuild.alone import tile_alone
 from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor
 from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
-from ckptparse.recovery.result import HELD, RecoveredTensor, Recovery
+from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.seams import Seams
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.sound import RowMended, RowRecovered, explained
 from ckptparse.recovery.splices import Splices
 from ckptparse.recovery.unmixed import explain_mixed
 from ckptparse.recovery.untouched import leave_untouched
@@ -316,16 +295,17 @@ def _recover(
         places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, explain_mixed(case, found.problems, places))
         mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
-        mended = _mend_all(case, mender)
+        mended = mend_all(case, mender)
         known = judge_belonging(case, mended, borrowing)
         if not known:
-            _mend_again(case, mender, mended, known, borrowing)
+            mend_again(case, mender, mended, known, borrowing)
         rivals = {
-            name: [_mend(one, mender, case) for one in these] for name, these in case.rivals.items()
+            name: [mend_tensor(one, mender, case) for one in these]
+            for name, these in case.rivals.items()
         }
     if options.siblings and not report.ok:
         report = replace(report, others=find_others(survey, options.aside, folders))
-    recovery = _make_recovery(report, mended, rivals, case, options.aside)
+    recovery = make_recovery(report, mended, rivals, case, options.aside)
     if doubtful_names(recovery.report.tensors):
         unsearched = options.evidence.bounds.problems(survey.prefix)
         problems = sort_problems([*recovery.report.problems, *unsearched])
@@ -453,245 +433,3 @@ def _count_integers(case: Case) -> int:
         return held
     mine = ~failed.good & (failed.sizes == 8) & np.isin(failed.data_types, INTEGERS)
     return held + int(np.count_nonzero(mine))
-
-
-def _mend_all(case: Case, mender: Mender) -> RowMapping[MendedTensor]:
-    """Mend every tensor; those that stay rows are made when they are asked for."""
-    if case.sound is None:
-        return RowMapping.of({name: _mend(one, mender, case) for name, one in case.tensors.items()})
-    plain, tensors, failed = case.sound.plain, case.tensors, case.failed
-    index = case.context.storage.split(plain.index)[1]
-    held = {}
-    lost = set[int]() if failed is None else set(failed.rows[~failed.good].tolist())
-    placed: Mapping[int, Whereabouts] = {}
-    if failed is not None:
-        placed = mender.rows_elsewhere(failed, np.flatnonzero(~failed.good), find_vanished(case))
-        lost = lost.difference(placed)
-    for name in tensors.doubtful_names(lost):
-        if name in tensors.held or not mender.is_exhausted:
-            held[name] = _mend(tensors[name], mender, case)
-    make = RowMended(plain, tensors.make, index, placed)
-    return tensors.with_held(make, held)
-
-
-def _mend_again(
-    case: Case,
-    mender: Mender,
-    mended: RowMapping[MendedTensor],
-    known: Belonging,
-    borrowing: Borrowing,
-) -> None:
-    """Mend what is promised no more: the index may be of another save."""
-    ways = known.ways
-    mender.distrust(
-        ways, values=not known.values, borrowed=not known.borrowed, offers_lent=known.shown
-    )
-    for name, one in list(mended.held.items()):
-        if any(_is_claim(part, known, borrowing, ways) for part in one.parts):
-            mended.held[name] = _mend(one.checked, mender, case)
-
-
-def _is_claim(
-    one: MendedPart, known: Belonging, borrowing: Borrowing, ways: Collection[Way]
-) -> bool:
-    """Tell whether a part is promised, and nothing says that it is this save's."""
-    payload, found = one.part.payload, one.mended
-    if payload is None or not found.status.proved:
-        return False
-    if not known.values and rests_on_checksum(found, payload, borrowing.files):
-        return True
-    return not known.borrowed and borrowing.is_borrowed(found, payload, ways)
-
-
-def _mend(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
-    known = checked.report()
-    if checked.layout is not None:
-        return MendedTensor(checked, (), known)
-    parts = tuple(
-        MendedPart(part, _mend_part(checked.name_of(part), part, mender, case))
-        for part in checked.parts
-    )
-    if checked.is_sliced:
-        outcome = _sum_up(known.outcome, parts, checked)
-    else:
-        outcome = parts[0].mended.outcome
-    return MendedTensor(checked, parts, replace(known, outcome=outcome))
-
-
-def _mend_part(name: PartName, part: Part, mender: Mender, case: Case) -> Mended:
-    """Mend a part; add what says where it lies, and the bytes that were patched."""
-    found, payload = mender.mend(name, part.payload, part.check), part.payload
-    return found if payload is None else explained(found, payload, list_patches(found, case.files))
-
-
-def _sum_up(known: Outcome, parts: Sequence[MendedPart], checked: CheckedTensor) -> Outcome:
-    """Return what is known of a sliced tensor after its slices were mended."""
-    proved = checked.tensor.proved
-    outcomes = [one.mended.outcome for one in parts]
-    statuses = [outcome.status for outcome in outcomes]
-    if all(status is Status.VERIFIED for status in statuses) and proved:
-        return known
-    order = list(Status)
-    chances = [outcome.chance for outcome in outcomes if outcome.chance is not None]
-    methods = sorted({outcome.method for outcome in outcomes if outcome.method})
-    regions = [(one.part.region, one.mended.outcome.ranges) for one in parts]
-    marked = [(one.part.region, one.mended.outcome.suspect) for one in parts]
-    ranges = spans_of_parts(regions, checked.shape)
-    summed = replace(
-        known,
-        method=_join(methods),
-        chance=min(1.0, sum(chances)) if chances else None,
-        ranges=ranges,
-        suspect=spans_of_parts(marked, checked.shape),
-        patches=tuple(dict.fromkeys(one for outcome in outcomes for one in outcome.patches)),
-        grounds=tuple(dict.fromkeys(one for outcome in outcomes for one in outcome.evidence)),
-    )
-    if all(status.proved for status in statuses):
-        worst = max(statuses, key=order.index)
-        sure = proved and sum(chances) <= HIGHEST_CHANCE
-        note = f"all of its {len(parts)} slices were got back"
-        return replace(summed, status=worst if sure else Status.UNVERIFIED, note=note)
-    if not ranges:
-        return known
-    if any(outcome.method or outcome.suspect for outcome in outcomes):
-        summed = replace(summed, note=_note_of(outcomes))
-    if proved and not any(status is Status.UNVERIFIED for status in statuses):
-        return replace(summed, status=Status.PARTIAL)
-    return replace(summed, status=Status.UNVERIFIED)
-
-
-def _note_of(outcomes: Sequence[Outcome]) -> str:
-    """Say of a sliced tensor how many of its slices were got back, and what the others lack."""
-    good = sum(outcome.status.proved for outcome in outcomes)
-    notes = sorted({one.note for one in outcomes if one.note and not one.status.proved})
-    verb = "were got back" if any(one.method for one in outcomes) else "are whole"
-    return "; ".join([f"{good} of {len(outcomes)} slices {verb}", *notes[:3]])
-
-
-def _join(methods: Sequence[str]) -> str | None:
-    """Name the first few methods."""
-    more = [f"{len(methods) - 3} more"] if len(methods) > 3 else []
-    return ", ".join([*methods[:3], *more]) or None
-
-
-def _make_recovery(
-    report: Report,
-    mended: RowMapping[MendedTensor],
-    rivals: dict[str, list[MendedTensor]],
-    case: Case,
-    context: Context,
-) -> Recovery:
-    opened = OpenedFiles()
-    known = mended.get(OBJECT_GRAPH)
-    report = replace(
-        report,
-        tensors=_reports_of(report, mended, case),
-        object_graph=known.report if known is not None else report.object_graph,
-    )
-    report = replace(report, files=_patched_files(report, mended, case))
-
-    def describe(_: str, one: MendedTensor) -> RecoveredTensor | None:
-        found = describe_tensor(one, context, opened)
-        return found if found is not None and found.status in HELD else None
-
-    left_out = _without_type(case) | _not_got_back(mended, case)
-    order = [name for name in report.tensors if name not in left_out]
-    held = mended.remade(RowRecovered(mended, context, opened), describe, order)
-    alternatives = {
-        name: tuple(filter(None, (describe_tensor(one, context, opened) for one in these)))
-        for name, these in rivals.items()
-    }
-    graph = None if known is None else describe_tensor(known, context, opened)
-    return Recovery(report, held, graph, alternatives, opened=opened, limits=context.limits)
-
-
-def _without_type(case: Case) -> set[str]:
-    """Return the names of rows whose elements no array can hold here."""
-    if case.sound is None:
-        return set()
-    rows = case.sound.numbers
-    kinds = case.sound.plain.columns.data_types[rows]
-    found = {case.sound.name_of(row) for row in rows[_are_without_type(kinds)].tolist()}
-    if case.failed is not None:
-        numbers = np.flatnonzero(_are_without_type(case.failed.data_types)).tolist()
-        found.update(case.failed.names[number] for number in numbers)
-    return found
-
-
-def _are_without_type(kinds: IntColumn) -> Mask:
-    odd = [kind for kind in distinct(kinds) if not has_dtype(kind)]
-    # Of no kinds, numpy would import `numpy.ma` to tell.
-    return np.isin(kinds, odd) if odd else np.zeros(len(kinds), np.bool_)
-
-
-def _not_got_back(mended: RowMapping[MendedTensor], case: Case) -> set[str]:
-    """Return the names of rows of which no repair was tried."""
-    failed = case.failed
-    if failed is None:
-        return set()
-    placed = mended.make.places if isinstance(mended.make, RowMended) else {}
-    lost = ~failed.good & ~np.isin(failed.rows, list(placed))
-    names = (failed.names[number] for number in np.flatnonzero(lost).tolist())
-    return {name for name in names if name not in mended.held}
-
-
-def _reports_of(
-    report: Report, mended: RowMapping[MendedTensor], case: Case
-) -> Mapping[str, TensorReport]:
-    """Return the reports of mended tensors, in the order of those before."""
-    make = mended.make
-    if not isinstance(make, RowMended) or case.sound is None:
-        return {name: mended[name].report for name in report.tensors}
-    tensors = mended.remade(make.report, lambda _, one: one.report, report.tensors)
-    whole, statuses, lost = case.sound.numbers, Counter[Status](), set[str]()
-    if case.failed is not None:
-        tried = np.array([name in mended.held for name in case.failed.names], np.bool_)
-        placed = np.isin(case.failed.rows, list(make.places))
-        statuses[Status.CORRECTED] += int(np.count_nonzero(placed))
-        left = case.failed.take(~tried & ~placed)
-        whole = np.concatenate((whole, left.rows[left.good]))
-        lost = {left.names[number] for number in np.flatnonzero(~left.good).tolist()}
-        for status, number in left.statuses().items():
-            # Of what is there in part nothing is offered untried.
-            statuses[Status.CORRUPT if status is Status.PARTIAL else status] += number
-        del statuses[Status.VERIFIED]
-    changed = set(whole[make.rows.chances(whole) > 0].tolist())
-    statuses += Counter(
-        {Status.CORRECTED: len(changed), Status.VERIFIED: len(whole) - len(changed)}
-    )
-    changed |= make.places.keys()
-    corrected = {name for name, row in tensors.rows().items() if row in changed} if changed else ()
-    patched = any(block.patches for block in make.rows.blocks)
-    return ExaminedTensors(tensors, statuses, lost, corrected, patched=patched)
-
-
-def _iter_patched(
-    mended: RowMapping[MendedTensor], case: Case
-) -> Iterator[PatchedRange | ByteRange]:
-    """Iterate over the bytes that were replaced, of indexes and of data files."""
-    for rows in (case.sound, case.failed):
-        yield from rows.patches if rows is not None else ()
-    for part in (part for one in mended.held.values() for part in one.parts):
-        yield from () if part.part.payload is None else part.part.payload.patches
-        recipe = part.mended.recipe
-        if recipe is not None and recipe.file is not None:
-            path, inside = recipe.file.path, recipe.file.inside
-            for patch in recipe.patches:
-                yield ByteRange(path, recipe.offset + patch.offset, len(patch.data), inside)
-
-
-def _patched_files(
-    report: Report, mended: RowMapping[MendedTensor], case: Case
-) -> dict[str, FileReport]:
-    """Return the maps of the files, with the bytes that were replaced.
-
-    Of a file that was converted these are not at their offsets, so its map has none.
-    """
-    spans: dict[str, list[Span]] = defaultdict(list)
-    for where in _iter_patched(mended, case):
-        if where.inside is None:
-            spans[where.path].append((where.offset, where.offset + where.size))
-    return {
-        path: file.patched(spans[path]) if path in spans else file
-        for path, file in report.files.items()
-    }
