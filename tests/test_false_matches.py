@@ -41,7 +41,7 @@ from ckptparse.examination import readers
 from ckptparse.examination.block_correction import correct_block
 from ckptparse.examination.carving import iter_blocks
 from ckptparse.examination.copied_index import holds_other_weights
-from ckptparse.examination.index_view import _looks_right
+from ckptparse.examination.index_reading import _looks_right
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.places import Place, is_noise
 from ckptparse.examination.resuming import Budget, iter_resumed

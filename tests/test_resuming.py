@@ -11,7 +11,7 @@ import pytest
 import v1_builder
 
 import ckptparse
-from ckptparse.examination.index_view import _looks_right
+from ckptparse.examination.index_reading import _looks_right
 from ckptparse.examination.resuming import Budget, iter_resumed
 from ckptparse.limits import DEFAULT_LIMITS
 

@@ -99,7 +99,7 @@ def told(path: str) -> tuple[str, ...]:
 
 def decode_singly(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have no entry decoded with others."""
-    name = "ckptparse.examination.index_view._Builder._columns_of"
+    name = "ckptparse.examination.index_reading._Builder._columns_of"
     monkeypatch.setattr(name, lambda _, runs: [None] * len(runs))
 
 

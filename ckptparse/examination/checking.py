@@ -12,7 +12,8 @@ from ckptparse.errors import LimitError
 from ckptparse.examination.case import ATTEMPT_BYTES, Case, Part, RowTensors, SoundTensors
 from ckptparse.examination.check import check_payload
 from ckptparse.examination.failed_rows import FailedRows, examine_rows
-from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView, read_view, report_left
+from ckptparse.examination.index_reading import read_view
+from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView, report_left
 from ckptparse.examination.leftovers import take_leftovers
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.plain_rows import PlainRows

@@ -27,7 +27,7 @@ from ckptparse.examination import (
     checking,
     diagnose,
     encodings,
-    index_view,
+    index_reading,
     neighbours,
     summary,
     tensor_checks,
@@ -560,7 +560,7 @@ def test_the_leftovers_of_a_save_are_looked_through_once_for_each_shard(
     for number in range(200):
         bundle.add_strings(f"s{number}", [b"ab"], (1,), crc=7)
     prefix = bundle.write(tmp_path / "m")
-    asked = counted(monkeypatch, index_view, "shard_path")
+    asked = counted(monkeypatch, index_reading, "shard_path")
     ckptparse.verify(prefix)
     assert len(asked.given) < 20
 
@@ -793,7 +793,7 @@ def test_after_too_many_slices_no_more_entries_are_decoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     prefix = _in_slices(tmp_path, 4000, kept=False)
-    decoded = counted(monkeypatch, index_view, "decode_entry")
+    decoded = counted(monkeypatch, index_reading, "decode_entry")
     strict = counted(monkeypatch, index, "decode_entry")
     limits = ckptparse.Limits(single_entries=100)
     report = ckptparse.verify(prefix, limits=limits)
