@@ -15,7 +15,7 @@ import pytest
 from instruments import noting_payloads
 
 import ckptparse
-from ckptparse.examination import summary
+from ckptparse.examination import file_maps, summary
 from ckptparse.examination.many_spans import checksums_of, find_zeros
 from ckptparse.examination.readers import DataFile, DataFiles, checksum_of, find_holes
 from ckptparse.examination.report import ExaminedTensors
@@ -241,8 +241,8 @@ def test_bytes_that_many_tensors_share_are_read_once(
 
 def told_of_file(stored: list[Stored], size: int) -> tuple[list[Any], list[Any]]:
     """Return the map of a data file, and its problems."""
-    problems = summary._iter_layout_problems("data", stored, size, used=True)
-    return list(summary._map_shard(stored, size)), list(problems)
+    problems = file_maps._iter_layout_problems("data", stored, size, used=True)
+    return list(file_maps._map_shard(stored, size)), list(problems)
 
 
 def test_spans_that_are_joined_as_columns_make_the_same_map_and_problems() -> None:
@@ -337,7 +337,7 @@ def test_of_very_many_gaps_and_overlaps_the_first_have_a_problem_each(
     prefix = made.write(tmp_path / "m")
     whole = [one.code for one in ckptparse.verify(prefix).problems]
     assert whole.count("shard.gap") == whole.count("shard.overlap") == 20
-    monkeypatch.setattr(summary, "_MOST_PLACES", 5)
+    monkeypatch.setattr(file_maps, "_MOST_PLACES", 5)
     found = ckptparse.verify(prefix).problems
     gaps = [one.message for one in found if one.code == "shard.gap"]
     overlaps = [one.message for one in found if one.code == "shard.overlap"]

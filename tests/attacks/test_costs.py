@@ -27,9 +27,9 @@ from ckptparse.examination import (
     checking,
     diagnose,
     encodings,
+    file_maps,
     index_reading,
     neighbours,
-    summary,
     tensor_checks,
 )
 from ckptparse.examination.failed_rows import examine_rows
@@ -813,7 +813,7 @@ def test_the_map_of_a_missing_data_file_is_one_range_that_nothing_is_sorted_for(
     prefix = bundle.write(tmp_path / "m")
     path = f"{prefix}.data-00001-of-00002"
     Path(path).unlink()
-    stored = counted(monkeypatch, summary, "_stored_in")
+    stored = counted(monkeypatch, file_maps, "_stored_in")
     for attempts in (512, 0):
         report = ckptparse.recover(prefix, limits=ckptparse.Limits(attempts=attempts)).report
         found = [(one.start, one.stop, one.kind) for one in report.files[path].ranges]
