@@ -380,3 +380,27 @@ def test_of_tensors_of_many_kinds_with_one_checksum_each_is_checked_once(
     monkeypatch.setattr(siblings, "fits", note)
     ckptparse.recover(tmp_path / "A/model", siblings=False, evidence=[tmp_path / "B"])
     assert 0 < len(asked) <= 200
+
+
+def test_a_copy_of_the_same_bytes_has_no_more_of_a_tensor(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    values = {f"w{n}": rng.normal(0, 0.05, 4_000).astype("<f4") for n in range(5)}
+    (tmp_path / "m").mkdir()
+    ckptparse.write(tmp_path / "m" / "m", values)
+    data = tmp_path / "m" / "m.data-00000-of-00001"
+    raw = bytearray(data.read_bytes())
+    # Within the third tensor bytes were put in, and others changed: nothing tells where.
+    raw[2 * 16_000 + 7_000 : 2 * 16_000 + 7_000] = values["w0"][:512].tobytes()
+    for at in (2 * 16_000 + 500, 2 * 16_000 + 17_000):
+        raw[at : at + 40] = values["w1"][:10].tobytes()
+    data.write_bytes(raw)
+    shutil.copytree(tmp_path / "m", tmp_path / "copy")
+    alone = ckptparse.recover(tmp_path / "m" / "m", siblings=False)
+    merged = ckptparse.recover(tmp_path / "m" / "m", siblings=False, evidence=[tmp_path / "copy"])
+    known, found = alone.report.tensors["w2"].outcome, merged.report.tensors["w2"].outcome
+    assert known.suspect == known.ranges == ((0, 4_000),)
+    assert (found.ranges, found.suspect, found.source) == (
+        known.ranges,
+        known.suspect,
+        known.source,
+    )

@@ -53,6 +53,7 @@ from ckptparse.recovery.recipe import Recipe, read_payload
 from ckptparse.recovery.seams import Seam, Seams, offer_torn, offer_unplaced
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.splices import Splices
+from ckptparse.recovery.statistics import SECTOR
 
 __all__ = ["Mender", "as_verified", "untried"]
 
@@ -70,6 +71,8 @@ _EIGHTHS = 8
 0.1 to 0.3 ms instead of up to 2."""
 
 
+_COMPARED = 1 << 20
+"""Bytes of a payload and of a copy of it that are compared: they are in memory together."""
 _MAY_BE_OTHER = "the index may be of another save"
 
 
@@ -438,7 +441,10 @@ class Mender:
         return offer_sides(self._files, payload, sides, check)
 
     def _copied(self, name: PartName, payload: Payload, known: Check, own: Mended) -> Mended:
-        """Return what is offered at a payload's own place, or a copy of it that has more of it."""
+        """Return what is offered at a payload's own place, or a copy of it that has more of it.
+
+        A copy of the same bytes has no more of it: what is known of these holds for it, too.
+        """
         best, most = own, _plausible(own)
         if most == count_elements(payload.shape):
             return own
@@ -447,6 +453,8 @@ class Mender:
             self._left_bytes -= available_bytes(self._files, there)
             if self._left_bytes < 0:
                 break
+            if self._are_equal(payload, there):
+                continue
             check = check_payload(self._files, there)
             if check.status is Status.VERIFIED or self._of_sibling(name, there, check) is not None:
                 # It was found before and is in doubt, or that part of the copy is another save's.
@@ -455,6 +463,25 @@ class Mender:
             if _plausible(offered) > most:
                 best, most = self._as_copy(offered, copy, known), _plausible(offered)
         return best
+
+    def _are_equal(self, payload: Payload, there: Payload) -> bool:
+        """Tell whether the same bytes lie at a place of two files, and in the sectors around it.
+
+        Of large payloads that is not asked.
+        """
+        low, high = payload.offset // SECTOR * SECTOR, -(-payload.end // SECTOR) * SECTOR
+        plain = payload.file.undo is None and there.file.undo is None
+        if not plain or payload.offset != there.offset or high - low > _COMPARED:
+            return False
+        ends = [min(high, self._files.size(one.file) or 0) for one in (payload, there)]
+        size = ends[0] - low
+        return (
+            ends[0] == ends[1]
+            and size > 0
+            and (
+                self._files.read(payload.file, low, size) == self._files.read(there.file, low, size)
+            )
+        )
 
     def _as_copy(self, offered: Mended, copy: Copied, known: Check) -> Mended:
         """Say of a payload of a copy where it is from, and what is wrong with its own place."""
