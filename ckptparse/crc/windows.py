@@ -176,7 +176,10 @@ class _Size:
     def hits(self, positions: Positions, first: Words, last: Words) -> Iterator[tuple[Wanted, int]]:
         """Iterate over the runs that are at some positions, by the registers there."""
         own = multiply_each(first, multiply_table(power_of_x(8 * self.size))) ^ last
-        fits = np.isin(own, self._registers)
+        one = len(self._registers) == 1
+        fits = own == self._registers[0] if one else np.isin(own, self._registers)
+        if not fits.any():
+            return
         for register, position in zip(own[fits].tolist(), positions[fits].tolist(), strict=True):
             yield self._wanted[register], position
 

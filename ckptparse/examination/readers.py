@@ -181,9 +181,10 @@ class DataFiles:
 
     def size(self, file: DataFile) -> int | None:
         """Return a file's size; None if it is not there or cannot be opened."""
-        if file not in self._sizes and (window := self._window(file)) is not None:
-            self._sizes[file] = window.source.size
-        return self._sizes.get(file)
+        size = self._sizes.get(file)
+        if size is None and (window := self._window(file)) is not None:
+            size = self._sizes[file] = window.source.size
+        return size
 
     def failure(self, file: DataFile) -> CheckpointError | None:
         """Return why a file cannot be opened."""

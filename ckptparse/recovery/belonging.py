@@ -18,7 +18,7 @@ What large tensors show is looked at before mending (`doubt`).
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
@@ -56,7 +56,7 @@ from ckptparse.recovery.claims import (
 from ckptparse.recovery.doubt import OtherFiles, is_like_weights, shows_itself
 from ckptparse.recovery.evidence.containers import is_archive
 from ckptparse.recovery.evidence.texts import HEAD
-from ckptparse.recovery.loading import MendedTensor
+from ckptparse.recovery.loading import MendedPart, MendedTensor
 from ckptparse.recovery.mended import available_bytes
 from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.sound import RowMended
@@ -269,59 +269,66 @@ class _Failing:
 
 def _find_failing(mended: RowMapping[MendedTensor], borrowing: Borrowing) -> list[_Failing]:
     """Return all parts that fail, and what the checkpoint's own bytes say of them."""
-    found = list(_iter_failing(mended, borrowing, {}))
+    parts = list(_iter_failing(mended))
+    found = [_judge(part, one, borrowing, ()) for part, one in parts]
     if not any(one.is_borrowed for one in found):
         return found
     by_file: dict[DataFile, list[_Failing]] = defaultdict(list)
     for one in found:
         by_file[one.payload.file].append(one)
-    ways = {file: list(_find_ways(parts)) for file, parts in by_file.items()}
+    ways = {file: list(_find_ways(these)) for file, these in by_file.items()}
     for file, known in list(ways.items()):
         for there, delta in known:
             if there.path != file.path and not delta:
                 # What belongs there may lie here in turn.
                 ways.setdefault(there, []).append((file, 0))
-    return list(_iter_failing(mended, borrowing, ways)) if any(ways.values()) else found
+    return [
+        _judge(part, payload, borrowing, ways.get(payload.file, ()))
+        if ways.get(payload.file) and borrowing.is_lent(part.mended, payload)
+        else known
+        for (part, payload), known in zip(parts, found, strict=True)
+    ]
 
 
-def _iter_failing(
-    mended: RowMapping[MendedTensor],
-    borrowing: Borrowing,
-    ways: Mapping[DataFile, Sequence[Way]],
-) -> Iterator[_Failing]:
+def _iter_failing(mended: RowMapping[MendedTensor]) -> Iterator[tuple[MendedPart, Payload]]:
     for tensor in mended.held.values():
-        for one in tensor.parts:
-            payload, check, found = one.part.payload, one.part.check, one.mended
+        for part in tensor.parts:
+            payload, check = part.part.payload, part.part.check
             if payload is None or not payload.size or payload.form is Form.RECORD:
                 continue
-            if check.status is Status.VERIFIED:
-                continue
-            claim = found.status.proved and rests_on_checksum(found, payload, borrowing.files)
-            mine = ways.get(payload.file, ())
-            same = borrowing.are_same(found, payload, mine)
-            lent = borrowing.is_lent(found, payload)
-            borrowed = borrowing.is_borrowed_if(found, payload, are_same=same)
-            # What is left of a tensor says nothing of those beside it in the other file.
-            there = None if borrowed or same else way_of(found, payload)
-            if same:
-                there = borrowing.way_nearby(found, payload)
-            # Bytes are own if they lie in a data file, or what is left there is of them.
-            own = found.status.proved and not claim and not borrowed
-            own = own and (there is not None or lent or bool(found.recipe and found.recipe.patches))
-            tells = is_telling(payload) and is_varied(found, borrowing.files)
-            yield _Failing(
-                payload=payload,
-                check=check,
-                outcome=found.outcome,
-                recipe=found.recipe,
-                is_claim=claim,
-                there=there,
-                is_own=own,
-                told=partial(borrowing.remains, found, payload, mine),
-                are_same=same,
-                is_borrowed=borrowed,
-                tells=tells,
-            )
+            if check.status is not Status.VERIFIED:
+                yield part, payload
+
+
+def _judge(
+    part: MendedPart, payload: Payload, borrowing: Borrowing, ways: Sequence[Way]
+) -> _Failing:
+    """Say of a part what the checkpoint's own bytes tell; `ways` matter if its bytes are lent."""
+    found = part.mended
+    claim = found.status.proved and rests_on_checksum(found, payload, borrowing.files)
+    same = borrowing.are_same(found, payload, ways)
+    lent = borrowing.is_lent(found, payload)
+    borrowed = borrowing.is_borrowed_if(found, payload, are_same=same)
+    # What is left of a tensor says nothing of those beside it in the other file.
+    there = None if borrowed or same else way_of(found, payload)
+    if same:
+        there = borrowing.way_nearby(found, payload)
+    # Bytes are own if they lie in a data file, or what is left there is of them.
+    own = found.status.proved and not claim and not borrowed
+    own = own and (there is not None or lent or bool(found.recipe and found.recipe.patches))
+    return _Failing(
+        payload=payload,
+        check=part.part.check,
+        outcome=found.outcome,
+        recipe=found.recipe,
+        is_claim=claim,
+        there=there,
+        is_own=own,
+        told=partial(borrowing.remains, found, payload, ways),
+        are_same=same,
+        is_borrowed=borrowed,
+        tells=is_telling(payload) and is_varied(found, borrowing.files),
+    )
 
 
 def _count_left(case: Case, mended: RowMapping[MendedTensor]) -> int:

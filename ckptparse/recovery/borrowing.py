@@ -97,7 +97,7 @@ class Borrowing:
         self._mine = {file.path for file in case.payload_files()} | set(case.survey.leftovers)
         # Of some the index may say that nothing lies there.
         self._mine |= set(case.survey.data_files.values())
-        self._told: dict[tuple[Payload, Recipe], Remains | None] = {}
+        self._told: dict[tuple[Way, _Looks, Recipe], Remains | None] = {}
         attempts = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
         self._left = _COMPARISONS * attempts
 
@@ -130,7 +130,7 @@ class Borrowing:
         """
         recipe = self._lent(found, payload)
         return recipe is not None and any(
-            self._told_at(there, recipe) is Remains.SAME for there in _places(payload, ways)
+            self._told_at(way, payload, recipe) is Remains.SAME for way in _places(payload, ways)
         )
 
     def remains(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> Remains:
@@ -144,27 +144,30 @@ class Borrowing:
         recipe = self._lent(found, payload)
         if recipe is None or self.are_same(found, payload, ways):
             return Remains.NOTHING if recipe is None else Remains.SAME
-        told = {self._remains_at(there, recipe) for there in _places(payload, ways)}
+        told = {self._remains_at(way, payload, recipe) for way in _places(payload, ways)}
         return next(one for one in Remains if one in {*told, Remains.NOTHING})
 
-    def _remains_at(self, there: Payload, recipe: Recipe) -> Remains:
+    def _remains_at(self, way: Way, payload: Payload, recipe: Recipe) -> Remains:
         """Say what lies at one place."""
-        told = self._told_at(there, recipe)
+        told = self._told_at(way, payload, recipe)
         if told is None:
+            there = payload.moved(*way)
             own, other = self._both(there, self._read(recipe, min(there.size, _COMPARED)))
-            told = self._told[there, recipe] = _compare(own, other, there, self.files)
+            told = _compare(own, other, there, self.files)
+            self._told[way, _looks_of(payload), recipe] = told
         return told
 
-    def _told_at(self, there: Payload, recipe: Recipe) -> Remains | None:
+    def _told_at(self, way: Way, payload: Payload, recipe: Recipe) -> Remains | None:
         """Compare what lies at one place, once; nothing, if more are asked than are allowed.
 
         None if these are other bytes, and it takes longer to say what they are.
         """
-        key = there, recipe
+        key = way, _looks_of(payload), recipe
         if key not in self._told:
             self._left -= 1
             told: Remains | None = Remains.NOTHING
-            if self._left >= 0 and there.offset >= 0:
+            if self._left >= 0 and payload.offset + way[1] >= 0:
+                there = payload.moved(*way)
                 told = self._compare(there, self._read(recipe, min(there.size, _COMPARED)))
             self._told[key] = told
         return self._told[key]
@@ -313,12 +316,19 @@ class Borrowing:
         return np.frombuffer(bytes(data[:size]), np.uint8)
 
 
-def _places(payload: Payload, ways: Collection[Way]) -> Iterable[Payload]:
+_Looks = tuple[int, int, int, bool]
+
+
+def _looks_of(payload: Payload) -> _Looks:
+    """Return what is compared of a payload, apart from its file."""
+    return payload.offset, payload.size, payload.data_type, payload.big_endian
+
+
+def _places(payload: Payload, ways: Collection[Way]) -> Iterable[Way]:
     """Return where what is left of a payload may lie; nowhere if it is too small to tell."""
     if payload.size < _LEAST or payload.form is Form.RECORD:
         return ()
-    moved = (payload.moved(*way) for way in islice(ways, _MOST_WAYS))
-    return dict.fromkeys((payload, *moved))
+    return dict.fromkeys(((payload.file, 0), *islice(ways, _MOST_WAYS)))
 
 
 def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Remains:

@@ -94,6 +94,7 @@ class Matcher:
         self._within = {
             file: [place for place in known if place.file == file] for file, known in places.items()
         }
+        self._converted = {file: list(_iter_texts(known, file)) for file, known in places.items()}
 
     def find(self, name: PartName, payload: Payload, check: Check) -> Iterator[Mended | None]:
         """Try the methods one after the other; None if one finds nothing."""
@@ -129,13 +130,10 @@ class Matcher:
 
     def is_converted(self, payload: Payload) -> bool:
         """Tell whether a payload's file was converted."""
-        return any(True for _ in self._texts(payload))
+        return bool(self._texts(payload))
 
-    def _texts(self, payload: Payload) -> Iterator[Place]:
-        for place in self._places.get(payload.file, ()):
-            own = place.file.path == payload.file.path and place.file.undo is not None
-            if own and place.cause is Cause.TEXT and (not place.delta or place.certain):
-                yield place
+    def _texts(self, payload: Payload) -> Sequence[Place]:
+        return self._converted.get(payload.file, ())
 
     def _from_twin(self, payload: Payload) -> Mended | None:
         found = self._twins.find(payload)
@@ -413,6 +411,14 @@ def _iter_sure(places: Iterable[Place], file: DataFile) -> Iterator[Place]:
     """Iterate over the places within a file that surely hold what they seem to."""
     for place in places:
         if place.file.path == file.path and place.cause and place.chance <= HIGHEST_CHANCE:
+            yield place
+
+
+def _iter_texts(places: Iterable[Place], file: DataFile) -> Iterator[Place]:
+    """Iterate over the file once a conversion of it is undone."""
+    for place in places:
+        own = place.file.path == file.path and place.file.undo is not None
+        if own and place.cause is Cause.TEXT and (not place.delta or place.certain):
             yield place
 
 

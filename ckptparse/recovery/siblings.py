@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -303,10 +304,10 @@ class _Save:
         """Iterate over the payloads of that form, size, checksum and kind whose bytes are whole."""
         form, size, crc = key
         if self._rows is not None and form is Form.PLAIN:
-            low, high = np.searchsorted(self._crcs, crc), np.searchsorted(self._crcs, crc, "right")
-            sizes = self._sizes[low:high]
-            first, last = np.searchsorted(sizes, size), np.searchsorted(sizes, size, "right")
-            rows = self._sorted[low + first : low + last]
+            # One number is found sooner so than by numpy.
+            low, high = bisect_left(self._crcs, crc), bisect_right(self._crcs, crc)
+            first = bisect_left(self._sizes, size, low, high)
+            rows = self._sorted[first : bisect_right(self._sizes, size, low, high)]
             if kind is not None:
                 mine = self._rows.big_endian == kind[1]
                 rows = rows[mine & (self._rows.columns.data_types[rows] == kind[0])]
