@@ -75,10 +75,7 @@ class Copies:
             if other.file not in seen:
                 seen.add(other.file)
                 yield other
-        for copy in self._beside(payload):
-            if copy.file not in seen:
-                seen.add(copy.file)
-                yield copy
+        yield from self._beside(payload, seen)
 
     def of_same_save(self, name: PartName, payload: Payload) -> Iterator[Copied]:
         """Iterate over the first copies that are of the same save."""
@@ -93,13 +90,12 @@ class Copies:
                 seen.add(other.file)
                 if other.crc32c == payload.crc32c:
                     yield Copied(other, "the index there states the same checksum of it")
-        for copy in self._beside(payload):
-            if copy.file in seen or self._siblings.describes(copy.file.path):
+        for copy in self._beside(payload, seen):
+            if self._siblings.describes(copy.file.path):
                 # What its own index says of it was asked for, and says something else.
                 continue
             reason = self._reason(payload.file, copy.file)
             if reason is not None:
-                seen.add(copy.file)
                 yield Copied(copy, reason)
 
     def _stated(self, name: PartName, payload: Payload) -> Iterator[Payload]:
@@ -108,13 +104,14 @@ class Copies:
             if other.crc32c == payload.crc32c:
                 yield other
 
-    def _beside(self, payload: Payload) -> Iterator[Payload]:
-        """Iterate over its place in the files that have the name of such a data file."""
+    def _beside(self, payload: Payload, seen: set[DataFile]) -> Iterator[Payload]:
+        """Iterate over its place in other files that have the name of such a data file."""
         split = split_data_path(payload.file.path)
         for path in () if split is None else self._paths.get(split[1:], ()):
-            copy = payload.moved(DataFile(path))
-            if (self._files.size(copy.file) or 0) > copy.offset:
-                yield copy
+            file = DataFile(path)
+            if file not in seen and (self._files.size(file) or 0) > payload.offset:
+                seen.add(file)
+                yield payload.moved(file)
 
     def _reason(self, file: DataFile, copy: DataFile) -> str | None:
         """Say what tells that a file is a copy of another; None if too little does."""

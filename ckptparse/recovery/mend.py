@@ -246,7 +246,8 @@ class Mender:
     ) -> Iterator[Mended]:
         """Iterate over what each method finds, judged."""
         # A sibling confirms name, dtype and shape, but not the checksum: matching bytes do that.
-        agreed = replace(payload, proved=payload.proved or confirmed is not None)
+        proved = payload.proved or confirmed is None
+        agreed = payload if proved else replace(payload, proved=True)
         for found in self._matcher.find(name, payload, check):
             if found is None:
                 continue

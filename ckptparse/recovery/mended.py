@@ -190,13 +190,15 @@ def changed(files: DataFiles, payload: Payload, change: Change, chance: float, w
 def judged(found: Mended, payload: Payload, check: Check) -> Mended:
     """Lower the status to what the chance and the proof of the entry allow."""
     outcome = found.outcome
-    if outcome.cause is None and check.cause is not Cause.UNKNOWN:
-        outcome = replace(outcome, cause=check.cause)
-    if outcome.status.proved and outcome.cause is Cause.UNKNOWN:
-        outcome = replace(outcome, cause=None)
-    if outcome.chance is not None:
-        outcome = replace(outcome, chance=max(outcome.chance, payload.chance))
-    chance = max(outcome.chance or 0.0, payload.chance)
+    cause, own = outcome.cause, outcome.chance
+    if cause is None and check.cause is not Cause.UNKNOWN:
+        cause = check.cause
+    if outcome.status.proved and cause is Cause.UNKNOWN:
+        cause = None
+    chance = max(own or 0.0, payload.chance)
+    own = own if own is None else chance
+    if cause is not outcome.cause or own != outcome.chance:
+        outcome = replace(outcome, cause=cause, chance=own)
     if outcome.status.proved and not payload.proved:
         # Whatever the method says of its chance: the entry that it rests on is not proved.
         said = without_chance(found.outcome)
@@ -204,7 +206,7 @@ def judged(found: Mended, payload: Payload, check: Check) -> Mended:
         outcome = replace(outcome, status=Status.UNVERIFIED, chance=None, note=note)
     elif outcome.status.proved and chance > HIGHEST_CHANCE:
         outcome = replace(outcome, status=Status.UNVERIFIED)
-    return replace(found, outcome=outcome)
+    return found if outcome is found.outcome else replace(found, outcome=outcome)
 
 
 def without_chance(outcome: Outcome) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from itertools import compress, islice
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.dtypes import item_size
@@ -16,20 +17,24 @@ from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
 from ckptparse.examination.check import fits
 from ckptparse.examination.index_view import IndexView
+from ckptparse.examination.many_spans import checksums_of
 from ckptparse.examination.neighbours import is_anothers, nearest
 from ckptparse.examination.payload import Form, PartName, Payload
 from ckptparse.examination.plain_rows import PlainRows
-from ckptparse.examination.readers import DataFile, DataFiles, checksum_of
+from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.filenames import INDEX_SUFFIX, shard_path, split_data_path
 from ckptparse.inventory.survey import Origin, Survey
 from ckptparse.recovery.other_indexes import OtherIndexes
 
 __all__ = ["Siblings"]
 
+IntColumn = npt.NDArray[np.int64]
 _Sum = tuple[Form, int, int]
 """Form, size and checksum of a payload."""
 _Kind = tuple[int, bool]
 """DataType and byte order of a payload."""
+_MOST_ASKED = 1 << 12
+"""Payloads of one checksum that are asked together whether they are whole."""
 _MOST_SIBLINGS = 8
 """Other checkpoints that are used, the nearest steps first. A tensor that does not change is in
 each of them, so that more add little; the index of each is read."""
@@ -311,20 +316,34 @@ class _Save:
             if kind is not None:
                 mine = self._rows.big_endian == kind[1]
                 rows = rows[mine & (self._rows.columns.data_types[rows] == kind[0])]
-            shards, offsets = self._rows.columns.shard_ids, self._rows.columns.offsets
-            columns = (rows.tolist(), shards[rows].tolist(), offsets[rows].tolist())
-            for row, shard, offset in zip(*columns, strict=True):
-                # Of very many that have the same checksum, payloads are not made to be thrown away.
-                file = DataFile(self._rows.paths[shard])
-                held = files.size(file)
-                if held is None or not 0 <= offset <= held - size:
-                    continue
-                if checksum_of(files, file, offset, size) == crc:
-                    yield self._rows.payload(row)
+            # One may be enough; of very many that have the same checksum, some are asked together.
+            first, count = 0, 1
+            while first < len(rows):
+                some = rows[first : first + count]
+                yield from map(self._rows.payload, some[self._are_whole(some, files)].tolist())
+                first, count = first + count, min(8 * count, _MOST_ASKED)
         for one in self._by_checksum.get(key, ()):
             # What costs less is asked first.
             if kind in (None, (one.data_type, one.big_endian)) and fits(files, one):
                 yield one
+
+    def _are_whole(self, rows: IntColumn, files: DataFiles) -> npt.NDArray[np.bool_]:
+        """Tell which of some rows are whole in the data files of this save."""
+        found = np.zeros(len(rows), np.bool_)
+        if self._rows is None:
+            return found
+        columns = self._rows.columns
+        shards, offsets, sizes = (
+            column[rows] for column in (columns.shard_ids, columns.offsets, columns.sizes)
+        )
+        for shard in distinct(shards):
+            file = DataFile(self._rows.paths[shard])
+            held = files.size(file) or 0
+            within = (offsets >= 0) & (offsets <= held - sizes)
+            mine = np.flatnonzero((shards == shard) & within)
+            crcs = checksums_of(files, file, offsets[mine], sizes[mine])
+            found[mine] = crcs == columns.crcs[rows[mine]]
+        return found
 
     def named(self, name: PartName) -> Sequence[Payload]:
         """Return the payloads of that name."""
