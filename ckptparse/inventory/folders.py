@@ -7,13 +7,14 @@ from collections.abc import Collection, KeysView, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from ckptparse.filenames import split_data_path
+from ckptparse.filenames import keep_saved, split_data_path
 from ckptparse.files.context import Context
 from ckptparse.files.storage import FileStat, names_of_files
 from ckptparse.parallel import run_all
 
 if TYPE_CHECKING:
     from ckptparse.identification import Identity
+    from ckptparse.inventory.inventory import Inventory
 
 __all__ = ["MOST_NAMES", "Folders", "names_around"]
 
@@ -33,9 +34,19 @@ class Folders:
 
     Attributes:
         context: Where files lie, and how much they may ask for.
+        inventories: What paths mean, as `take_inventory` has told.
     """
 
-    __slots__ = ("_identities", "_listed", "_names", "_owners", "_sorted", "context")
+    __slots__ = (
+        "_identities",
+        "_listed",
+        "_names",
+        "_owners",
+        "_saved",
+        "_sorted",
+        "context",
+        "inventories",
+    )
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -44,6 +55,8 @@ class Folders:
         self._sorted: dict[str, Names] = {}
         self._owners: dict[str, set[str]] = {}
         self._identities: dict[str, Identity] = {}
+        self._saved: dict[str, Names] = {}
+        self.inventories: dict[str, Inventory] = {}
 
     def beside(self, context: Context) -> Folders:
         """Return the directories as they were listed, for another context of the same files."""
@@ -118,6 +131,19 @@ class Folders:
             known = names_of_files(self.list(directory))
             if self.are_listed:
                 self._names[directory] = known
+        return known
+
+    def saved(self, directory: str) -> Names:
+        """Return the names in a directory that a save gives to anything but a V1 file, sorted.
+
+        They are those of indexes, of data files, of parts and of what is not renamed yet; some
+        others are among them.
+        """
+        known = self._saved.get(directory)
+        if known is None:
+            known = keep_saved(self.list(directory))
+            if self.are_listed:
+                self._saved[directory] = known
         return known
 
     def beginning(self, directory: str, start: str) -> Names:

@@ -85,7 +85,7 @@ def identify_directory(path: str, folders: Folders) -> Identity:
         return model
     if folders.is_file(bare + INDEX_SUFFIX):
         return identify_names(bare, folders)
-    names = folders.list(bare)
+    names = folders.saved(bare)
     found = _find_prefixes(names) | _find_listed(bare, folders) | _find_tables(bare, folders)
     prefixes = tuple(sorted(found))
     leftovers = tuple(name for name in names if _is_leftover(bare, name, folders))
@@ -94,7 +94,10 @@ def identify_directory(path: str, folders: Folders) -> Identity:
         return Identity.of(Finding("interrupted-save", {"files": parts}), bare)
     if leftovers and not prefixes:
         return Identity.of(Finding("interrupted-save", {"files": leftovers}), bare)
-    detail: dict[str, object] = {"state_file": STATE_FILE_NAME in names, "leftovers": leftovers}
+    detail: dict[str, object] = {
+        "state_file": STATE_FILE_NAME in folders.list(bare),
+        "leftovers": leftovers,
+    }
     if not prefixes:
         detail["advice"] = (
             "No checkpoint is directly in it: look in its subdirectories. `ckptparse scan` lists "
@@ -239,7 +242,7 @@ def _is_leftover_of(name: str, base: str) -> bool:
 
 
 def _suggest(directory: str, folders: Folders) -> str | None:
-    prefixes = sorted(_find_prefixes(folders.list(directory)))
+    prefixes = sorted(_find_prefixes(folders.saved(directory)))
     if not prefixes:
         return None
     listed = [folders.join(directory, name) for name in prefixes[:5]]

@@ -89,7 +89,7 @@ def _is_renamed_index(path: str, folders: Folders) -> bool:
 
 def newest_first(directory: str, folders: Folders) -> Iterator[Candidate]:
     """Iterate over the checkpoints of a directory of which any file is there, the newest first."""
-    names = folders.list(directory)
+    names = folders.saved(directory)
     bases = {base for name in names for base in _iter_bases(directory, name, folders)}
     for base in _by_step(bases):
         yield Candidate("v2", folders.join(directory, base), By.NEWEST)
@@ -112,7 +112,7 @@ def list_prefixes(directory: str, folders: Folders) -> list[str]:
 def list_unfinished(directory: str, folders: Folders) -> list[str]:
     """Return the last parts of the prefixes of which there are only temporary files of a save."""
     found: set[str] = set()
-    for name in folders.list(directory):
+    for name in folders.saved(directory):
         waiting = strip_temporary(name)
         if waiting or split_part(name) or strip_temp_directory(name):
             # Of a V1 file the name itself is left.

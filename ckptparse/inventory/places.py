@@ -47,11 +47,18 @@ def choose_strictly(
 
 
 def take_inventory(path: str, folders: Folders) -> Inventory:
-    """Tell what is at a path.
+    """Tell what is at a path; of one that was told before, the same.
 
     Raises:
         PermissionDeniedError: It may not be read.
     """
+    known = folders.inventories.get(path)
+    if known is None:
+        known = folders.inventories[path] = _take_inventory(path, folders)
+    return known
+
+
+def _take_inventory(path: str, folders: Folders) -> Inventory:
     if "\0" in path:
         return Inventory(path, refusal=CheckpointNotFoundError("No such checkpoint", path=path))
     if folders.is_file(path + INDEX_SUFFIX):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse import json_text, text
+from ckptparse import filenames, json_text, text
 from ckptparse.bundle.naming import decode_names
 from ckptparse.cli.app import PROGRAM
 from ckptparse.examination.plain_rows import PlainRows
@@ -24,6 +24,7 @@ from ckptparse.examination.report import ExaminedTensors
 from ckptparse.files import walking
 from ckptparse.files.context import begin
 from ckptparse.files.local import LOCAL, Listing
+from ckptparse.inventory import by_directory, identities, parts
 from ckptparse.inventory.folders import Folders
 from ckptparse.jobs import diff as diff_module
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -429,3 +430,57 @@ def test_runs_of_64_entries_are_not_long(tmp_path: Path) -> None:
     none = Limits(single_entries=0)
     assert len(ckptparse.read(path, limits=none)) == 1000
     assert ckptparse.verify(path, limits=none).ok
+
+
+def test_what_a_directory_without_a_checkpoint_means_is_told_once(
+    tmp_path: Path, counted: Counted
+) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03}").mkdir()
+    (tmp_path / "m_temp").mkdir()
+    told = counted(by_directory, "take_directory")
+    taken = [counted(parts, "strip_temporary"), counted(identities, "strip_temp_directory")]
+    with pytest.raises(ckptparse.NotACheckpointError, match="is not a model itself"):
+        ckptparse.recover(tmp_path)
+    assert len(told) == 1
+    assert {name for names in taken for name in names} == {"m_temp"}
+
+
+@pytest.mark.parametrize(
+    ("name", "is_kept"),
+    [
+        ("m.index", True),
+        ("m.data-00000-of-00001", True),
+        ("m.data-00000-of-00001.tempstate7", True),
+        ("m.tempstate7", True),
+        ("m_temp", True),
+        (f"m_temp_{'0' * 32}", True),
+        ("part-00000-of-00001.index", True),
+        ("m.part-00000-of-00001.data-00000-of-00001", True),
+        ("m\\n.index", True),
+        ("m", False),
+        ("m-00000-of-00001", False),
+        ("m.meta", False),
+        ("temporary", False),
+    ],
+)
+def test_of_many_names_those_of_a_save_are_kept(name: str, is_kept: bool) -> None:
+    assert filenames.keep_saved([name]) == [name] * is_kept
+    tell = (
+        filenames.split_data_path,
+        filenames.split_part,
+        filenames.strip_temporary,
+        filenames.strip_temp_directory,
+    )
+    assert is_kept or not any(function(name) for function in tell)
+
+
+def test_arrays_alike_get_one_head(tmp_path: Path, counted: Counted) -> None:
+    values = {f"w{number:03}": np.full(3, number, "f4") for number in range(50)}
+    (tmp_path / "in").mkdir()
+    prefix = ckptparse.write(tmp_path / "in" / "m", values)
+    made = counted(np.lib.format, "write_array_header_1_0")
+    ckptparse.recover(prefix).write(tmp_path / "m.npz")
+    assert len(made) <= 1
+    with np.load(tmp_path / "m.npz") as saved:
+        assert all((saved[name] == value).all() for name, value in values.items())
