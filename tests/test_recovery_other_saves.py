@@ -154,3 +154,25 @@ def test_two_numbers_that_fail_alone_are_another_save(tmp_path: Path) -> None:
     for name, array in this.items():
         assert faults.same(recovery[name].read(), array), name
     assert recovery["rate"].status == recovery["step"].status == "unverified"
+
+
+def test_damage_is_seen_where_it_is_also_if_a_copy_has_what_was_there(tmp_path: Path) -> None:
+    """What is damaged does not speak against the index, whether it is found elsewhere or not."""
+    rng = np.random.default_rng(4)
+    arrays: dict[str, Any] = {f"b{n}": rng.normal(size=32).astype(np.float32) for n in range(9)}
+    arrays["b4_rate"] = np.float32(0.375)
+    arrays["b4_step"] = np.int64(70_000)
+    arrays["kernel"] = rng.normal(size=(40, 40)).astype(np.float32)
+    bundle = builder.Bundle()
+    for name, value in sorted(arrays.items()):
+        bundle.add(name, value)
+    bundle.write(tmp_path / "m")
+    copy = Path(shutil.copytree(tmp_path, tmp_path.parent / f"{tmp_path.name}-copy"))
+    data = tmp_path / "m.data-00000-of-00001"
+    raw = data.read_bytes()
+    data.write_bytes(rng.bytes(1164) + raw[1164:])
+    alone = ckptparse.recover(tmp_path / "m")
+    assert alone["b4_rate"].status == alone["b4_step"].status == "derived"
+    helped = ckptparse.recover(tmp_path / "m", evidence=[copy])
+    assert [name for name in arrays if not helped[name].status.proved] == []
+    assert faults.judge(helped, arrays).wrong == ()

@@ -57,7 +57,7 @@ from ckptparse.recovery.doubt import OtherFiles, is_like_weights, shows_itself
 from ckptparse.recovery.evidence.containers import is_archive
 from ckptparse.recovery.evidence.texts import HEAD
 from ckptparse.recovery.loading import MendedPart, MendedTensor
-from ckptparse.recovery.mended import available_bytes
+from ckptparse.recovery.mended import Mended, available_bytes
 from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.sound import RowMended
 from ckptparse.recovery.statistics import SECTOR
@@ -238,8 +238,10 @@ class _Failing:
 
     payload: Payload
     check: Check
-    outcome: Outcome
-    recipe: Recipe | None
+    left: Callable[[], Mended | None]
+    """Says what is left at its place if other bytes were taken from another file."""
+    found: Mended
+    """What was got back."""
     is_claim: bool
     """Whether its value is proved if what rests on checksums is."""
     there: Way | None
@@ -259,6 +261,21 @@ class _Failing:
     def remains(self) -> Remains:
         """What the checkpoint's own bytes tell: asked for only if it matters."""
         return self.told()
+
+    @property
+    def seen(self) -> Mended:
+        """What lies at its place: that is as damaged if its bytes are found elsewhere."""
+        return self.left() or self.found
+
+    @property
+    def outcome(self) -> Outcome:
+        """Of what lies at its place."""
+        return self.seen.outcome
+
+    @property
+    def recipe(self) -> Recipe | None:
+        """Of what lies at its place."""
+        return self.seen.recipe
 
     @property
     def shows_damage(self) -> bool:
@@ -316,11 +333,12 @@ def _judge(
     # Bytes are own if they lie in a data file, or what is left there is of them.
     own = found.status.proved and not claim and not borrowed
     own = own and (there is not None or lent or bool(found.recipe and found.recipe.patches))
+    left = partial(borrowing.left_at_place, found, payload, part.part.check)
     return _Failing(
         payload=payload,
         check=part.part.check,
-        outcome=found.outcome,
-        recipe=found.recipe,
+        left=(lambda: None) if same else left,
+        found=found,
         is_claim=claim,
         there=there,
         is_own=own,

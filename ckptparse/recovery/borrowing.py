@@ -36,6 +36,7 @@ from ckptparse.examination.readers import PAGE, DataFiles
 from ckptparse.problems import EvidenceRule, Status
 from ckptparse.recovery.claims import Way
 from ckptparse.recovery.mended import Mended, available_bytes
+from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.siblings import Siblings
 from ckptparse.recovery.statistics import judge_at, judge_elements
@@ -89,15 +90,17 @@ class Remains(Enum):
 class Borrowing:
     """Tells which bytes are not the checkpoint's own, and what its own bytes say of them."""
 
-    def __init__(self, case: Case, siblings: Siblings) -> None:
+    def __init__(self, case: Case, siblings: Siblings, offerer: Offerer) -> None:
         """Take the checkpoint, checked; nothing is read yet."""
         self._case = case
+        self._offerer = offerer
         self.files: DataFiles = case.files
         self._siblings = siblings
         self._mine = {file.path for file in case.payload_files()} | set(case.survey.leftovers)
         # Of some the index may say that nothing lies there.
         self._mine |= set(case.survey.data_files.values())
         self._told: dict[tuple[Way, _Looks, Recipe], Remains | None] = {}
+        self._left_over: dict[Payload, Mended | None] = {}
         attempts = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
         self._left = _COMPARISONS * attempts
 
@@ -224,6 +227,21 @@ class Borrowing:
         low = max(0, min(there.offset - _NEAR, held))
         high = min(held, there.offset + size + _NEAR)
         return low, bytes(self.files.read(there.file, low, high - low)) if high > low else b""
+
+    def left_at_place(self, found: Mended, payload: Payload, check: Check) -> Mended | None:
+        """Return what its own file has of a payload, and what of that looks wrong.
+
+        None if nothing was taken from other files, or only what its own bytes lack; of large ones,
+        and if more are asked than are allowed, too.
+        """
+        recipe = self._lent(found, payload)
+        if recipe is None or recipe.file is None or self.is_own(recipe.file.path):
+            return None
+        if payload not in self._left_over:
+            self._left -= 1
+            may = self._left >= 0 and payload.size <= _COMPARED
+            self._left_over[payload] = self._offerer.offer(payload, check) if may else None
+        return self._left_over[payload]
 
     def is_another_record(self, found: Mended, payload: Payload) -> bool:
         """Tell whether a block of another V1 file is taken for one that may not have been it.

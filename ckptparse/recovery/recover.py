@@ -359,7 +359,8 @@ def _make_mender(
     copies = Copies(case, siblings, evidence.data_files)
     expectations = Expectations(case.survey.prefix, files, siblings)
     damaged = _count_damaged(case)
-    borrowing = Borrowing(case, siblings)
+    offerer = Offerer(files, Holes(files, (part.payload for _, part in case.held_parts())))
+    borrowing = Borrowing(case, siblings, offerer)
     mender = Mender(
         files,
         Matcher(
@@ -379,7 +380,7 @@ def _make_mender(
             _find_doubted(case, found),
             integers=_count_integers(case),
         ),
-        Offerer(files, Holes(files, (part.payload for _, part in case.held_parts()))),
+        offerer,
         siblings,
         copies=copies,
         seams=Seams(case, found.places),
