@@ -12,8 +12,10 @@ import builder
 import faults
 import numpy as np
 import pytest
+from crc32c import crc32c
 
 import ckptparse
+from ckptparse.crc.inversion import derive_tail
 from ckptparse.examination.checking import open_case
 from ckptparse.examination.survey import survey_path
 from ckptparse.files.context import begin
@@ -371,6 +373,29 @@ def test_noise_of_every_kind_of_float_is_no_other_save(dtype: Any, tmp_path: Pat
     recovery = ckptparse.recover(tmp_path / "model")
     assert "set.mixed" not in {problem.code for problem in recovery.report.problems}
     assert recovery["rate"].status == "derived" and recovery["rate"].read() == np.float32(0.25)
+
+
+@pytest.mark.parametrize("change", [1, 0x41])
+@pytest.mark.parametrize("rows", [8, 60])
+def test_noise_is_not_corrected_if_a_small_change_fits_by_chance(
+    rows: int, change: int, tmp_path: Path
+) -> None:
+    """Every thousandth tensor of 16 KiB that noise was written over has such a change."""
+    rng = np.random.default_rng(rows)
+    weights = rng.normal(size=rows * 64).astype(np.float32).tobytes()
+    kept = max(0, len(weights) - 4096)
+    damaged = weights[:kept] + rng.bytes(len(weights) - kept)
+    fitting = bytearray(damaged)
+    fitting[kept + 77] ^= change
+    # Their last element is chosen so that they have the checksum of that.
+    tail = derive_tail(crc32c(fitting), crc32c(weights[:-4]), 4)
+    assert tail is not None
+    made = builder.Bundle()
+    made.add("w", np.frombuffer(weights[:-4] + tail, np.float32))
+    made.write(tmp_path / "model")
+    (tmp_path / "model.data-00000-of-00001").write_bytes(damaged)
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert not recovery.report.tensors["w"].status.proved
 
 
 @pytest.mark.parametrize("attempts", [0, 1, 1000])

@@ -31,7 +31,7 @@ from ckptparse.crc.inversion import (
     derive_word,
     integer_is_proved,
 )
-from ckptparse.dtypes import DataType
+from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.check import Check
 from ckptparse.examination.outcome import EvidenceRecord, Outcome
@@ -49,6 +49,7 @@ from ckptparse.recovery.mended import (
     whole_of,
 )
 from ckptparse.recovery.recipe import Patch, Recipe, read_payload
+from ckptparse.recovery.statistics import SECTOR, judge_at
 from ckptparse.recovery.string_flips import LengthBytes, find_string_bit
 from ckptparse.text import chance_text
 
@@ -59,6 +60,12 @@ _FEW_DAMAGED = 3
 something larger happened. Then such a change is only offered, without proof."""
 _WORTH_OFFERING = 0.5
 """A change is not offered if it is wrong more often than right."""
+_MOST_ODD = 2
+"""Pieces of a sector that look wrong, and may all the same be right, and one more for each"""
+_ODD_AMONG = 256
+"""of all: of good pieces, 1 in 1,100 looks wrong at most."""
+_MOSTLY = 0.9
+"""Share of a payload of few pieces that looks wrong if it was overwritten."""
 _LONGEST_TAIL = 4
 """Bytes at the end that a checksum determines: it has 4 bytes, and so many unknown ones."""
 _NOT_SMALL = frozenset(
@@ -109,9 +116,9 @@ class Inferrer:
         if payload.form is Form.STRINGS:
             yield self._string_bit(payload, check)
         elif payload.form is not Form.VARIANTS:
-            yield self._bit(payload, crc, check)
-            yield from self._words(payload, crc, check)
-            yield self._tail(payload, crc, check)
+            for found in self._changes(payload, crc, check):
+                # A change may fit noise by chance, and is not what damaged it.
+                yield None if found is None or self._is_damaged_besides(payload, found) else found
         if payload.form is Form.PLAIN:
             yield self._integer(payload, crc)
 
@@ -206,6 +213,11 @@ class Inferrer:
 
     # -- small changes
 
+    def _changes(self, payload: Payload, crc: int, check: Check) -> Iterator[Mended | None]:
+        yield self._bit(payload, crc, check)
+        yield from self._words(payload, crc, check)
+        yield self._tail(payload, crc, check)
+
     def _may_be_small(self, check: Check) -> bool:
         return check.computed is not None and check.cause not in _NOT_SMALL
 
@@ -275,6 +287,23 @@ class Inferrer:
         )
         recipe = recipe_of(payload, available)
         return Mended(outcome, replace(recipe, patches=(Patch(available, tail),)))
+
+    def _is_damaged_besides(self, payload: Payload, found: Mended) -> bool:
+        """Tell whether much of a payload looks wrong that a small change of it leaves as it is."""
+        recipe = found.recipe
+        width = item_size(payload.data_type)
+        if payload.form is not Form.PLAIN or recipe is None or not width:
+            return False
+        count = recipe.available // width
+        data = self._files.read(payload.file, payload.offset, count * width)
+        changes = [patch.offset // width for patch in recipe.patches]
+        wrong = sum(
+            stop - start - sum(start <= change < stop for change in changes)
+            for start, stop in judge_at(self._files, payload, data)
+        )
+        pieces = len(data) // SECTOR
+        few = SECTOR * (_MOST_ODD + pieces // _ODD_AMONG)
+        return pieces >= _MOST_ODD and wrong * width > min(few, _MOSTLY * len(data))
 
     def _string_bit(self, payload: Payload, check: Check) -> Mended | None:
         if check.status is not Status.CORRUPT or check.cause in _NOT_SMALL:
