@@ -208,6 +208,16 @@ def test_a_replay_gives_the_same_tensors_and_files(
     assert again.recovery.report.options == recovery.report.options
 
 
+def test_evidence_that_was_named_twice_is_asked_in_the_same_order(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "run" / "m")
+    copies = [Path(shutil.copytree(tmp_path / "run", tmp_path / name)) for name in "ab"]
+    data_of(prefix).unlink()
+    recovery = ckptparse.recover(prefix, evidence=[*copies, copies[0]])
+    written = recovery.write(tmp_path / "out.ckpt")
+    assert written.report is not None
+    assert ckptparse.replay(written.report).differences == ()
+
+
 def test_the_shapes_of_a_lost_index_are_told_and_asked_again(tmp_path: Path) -> None:
     prefix = save(tmp_path / "run" / "m")
     Path(f"{prefix}.index").unlink()

@@ -164,9 +164,11 @@ def _plan(told: _Told, context: Context, path: str) -> Callable[..., Recovery]:
         check_members(limits, len(told.inputs) + len(others["evidence"]), told.size, path=path)
         if isinstance(others["shapes"], dict):
             check_names(others["shapes"], told.size, limits)
-        # Whatever the ways to spell a path, it is searched once.
-        evidence = {context.storage.real(one): one for one in reversed(others["evidence"])}
-        others["evidence"] = [*reversed(evidence.values())]
+        # Whatever the ways to spell a path, it is searched once, in the place of the first.
+        evidence: dict[str, str] = {}
+        for one in others["evidence"]:
+            evidence.setdefault(context.storage.real(one), one)
+        others["evidence"] = [*evidence.values()]
         return partial(recover, asked, **others)
     image, others, offset = read_scan(options, path=path)
     _check_limits(others["limits"], limits, path)
