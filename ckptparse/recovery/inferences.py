@@ -49,7 +49,7 @@ from ckptparse.recovery.mended import (
     whole_of,
 )
 from ckptparse.recovery.recipe import Patch, Recipe, read_payload
-from ckptparse.recovery.statistics import SECTOR, judge_at
+from ckptparse.recovery.statistics import SECTOR, judge_elements
 from ckptparse.recovery.string_flips import LengthBytes, find_string_bit
 from ckptparse.text import chance_text
 
@@ -60,12 +60,9 @@ _FEW_DAMAGED = 3
 something larger happened. Then such a change is only offered, without proof."""
 _WORTH_OFFERING = 0.5
 """A change is not offered if it is wrong more often than right."""
-_MOST_ODD = 2
-"""Pieces of a sector that look wrong, and may all the same be right, and one more for each"""
-_ODD_AMONG = 256
-"""of all: of good pieces, 1 in 1,100 looks wrong at most."""
-_MOSTLY = 0.9
-"""Share of a payload of few pieces that looks wrong if it was overwritten."""
+_RARELY = 1 / 20
+"""Of so many real tensors, or a few more, some sectors look wrong and are right. If another sector
+of a tensor looks wrong, what explains that by damage must be as much less likely to fit."""
 _LONGEST_TAIL = 4
 """Bytes at the end that a checksum determines: it has 4 bytes, and so many unknown ones."""
 _NOT_SMALL = frozenset(
@@ -289,21 +286,23 @@ class Inferrer:
         return Mended(outcome, replace(recipe, patches=(Patch(available, tail),)))
 
     def _is_damaged_besides(self, payload: Payload, found: Mended) -> bool:
-        """Tell whether much of a payload looks wrong that a small change of it leaves as it is."""
-        recipe = found.recipe
-        width = item_size(payload.data_type)
-        if payload.form is not Form.PLAIN or recipe is None or not width:
+        """Tell whether a payload looks wrong elsewhere, and a change may well fit by chance."""
+        recipe, width = found.recipe, item_size(payload.data_type)
+        if payload.form is not Form.PLAIN or recipe is None or not width or not found.status.proved:
             return False
-        count = recipe.available // width
-        data = self._files.read(payload.file, payload.offset, count * width)
-        changes = [patch.offset // width for patch in recipe.patches]
-        wrong = sum(
-            stop - start - sum(start <= change < stop for change in changes)
-            for start, stop in judge_at(self._files, payload, data)
+        size = payload.size // width * width
+        data = bytearray(
+            self._files.read(payload.file, payload.offset, min(size, recipe.available))
         )
-        pieces = len(data) // SECTOR
-        few = SECTOR * (_MOST_ODD + pieces // _ODD_AMONG)
-        return pieces >= _MOST_ODD and wrong * width > min(few, _MOSTLY * len(data))
+        data.extend(bytes(size - len(data)))
+        for patch in recipe.patches:
+            data[patch.offset : patch.offset + len(patch.data)] = patch.data
+        judged = judge_elements(
+            data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
+        )
+        wrong = sum(stop - start for start, stop in judged.suspect) * width
+        chance = found.outcome.chance or 0.0
+        return 2 * wrong >= SECTOR and chance > HIGHEST_CHANCE * _RARELY
 
     def _string_bit(self, payload: Payload, check: Check) -> Mended | None:
         if check.status is not Status.CORRUPT or check.cause in _NOT_SMALL:
