@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import builder
 import numpy as np
 import pytest
 import v1_builder
@@ -200,6 +201,21 @@ def test_a_lost_part_leaves_its_share(tmp_path: Path) -> None:
     assert sure
     for name in sure:
         assert recovery[name].read().tobytes() == np.asarray(model.arrays[name]).tobytes()
+
+
+def test_an_index_inside_that_lost_its_header_may_name_more_data_files(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    weights = np.random.default_rng(1).normal(size=(9, 500)).astype(np.float32)
+    for number, values in enumerate(weights):
+        made.add(f"w{number}", values, shard=int(number == 8))
+    index = made.index(block_size=100)
+    data = bytes(made.shards[0])
+    path = tmp_path / "disk.img"
+    path.write_bytes(noise(1, 2) + pad(bytes(40) + index[40:]) + pad(data) + noise(1, 3))
+    (found,) = ckptparse.scan(path)
+    recovery = found.recover()
+    assert np.array_equal(recovery["w7"].read(), weights[7])
+    assert recovery.report.tensors["w8"].status == "missing"
 
 
 def test_a_v1_file_inside_is_listed_and_got_back(tmp_path: Path) -> None:

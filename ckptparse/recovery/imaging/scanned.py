@@ -76,7 +76,9 @@ class ScannedCheckpoint:
         return recovery
 
     def _located(self, file: FileReport) -> FileReport:
-        """Add where the bytes of a file lie in the image."""
+        """Add where the bytes of a file lie in the image, if it has any."""
+        if file.size is None:
+            return file
         with closing(self._context.storage.open(file.path)) as source:
             if not isinstance(source, JoinedSource):
                 return file
