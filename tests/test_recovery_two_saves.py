@@ -58,6 +58,8 @@ def test_nothing_is_promised_that_is_another_saves(seed: int, tmp_path: Path) ->
         recovery = ckptparse.recover(case.prefix, evidence=case.evidence)
     except ckptparse.CheckpointNotFoundError:
         return
+    notes = {tensor.note for tensor in recovery.report.tensors.values()}
+    assert not [note for note in notes if note.strip("; ") != note or "; ;" in note]
     if case.is_told:
         wrong = [n for n in promised_wrongly(recovery, case.this) if not fits(recovery[n], case)]
         assert wrong == [], case.happened

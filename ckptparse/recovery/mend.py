@@ -231,7 +231,7 @@ class Mender:
         """
         lent = self._offers_lent and self._borrowing.is_lent(claim, payload)
         if lent or (own.recipe is None and (own.status is Status.UNVERIFIED or not sure)):
-            note = f"{without_chance(claim.outcome)}; {_MAY_BE_OTHER}"
+            note = "; ".join(filter(None, (without_chance(claim.outcome), _MAY_BE_OTHER)))
             outcome = replace(claim.outcome, status=Status.UNVERIFIED, chance=None, note=note)
             return replace(claim, outcome=outcome)
         value = self._inferrer.as_text(payload, claim) if claim.status.proved else None
