@@ -176,3 +176,25 @@ def test_damage_is_seen_where_it_is_also_if_a_copy_has_what_was_there(tmp_path: 
     helped = ckptparse.recover(tmp_path / "m", evidence=[copy])
     assert [name for name in arrays if not helped[name].status.proved] == []
     assert faults.judge(helped, arrays).wrong == ()
+
+
+def test_what_lost_a_byte_here_and_there_is_what_a_copy_has(tmp_path: Path) -> None:
+    """All carriage returns were taken out: that is undone only if they stood before line feeds."""
+    arrays: dict[str, Any] = {f"w{n}": weights(n, 64) for n in range(4)} | {"step": np.int64(70000)}
+    path = write(tmp_path, arrays)
+    path.write_bytes(path.read_bytes().replace(b"\r", b""))
+    np.savez(tmp_path / "e.npz", **arrays)
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "e.npz"])
+    assert [name for name in arrays if not recovery[name].status.proved] == []
+    assert faults.judge(recovery, arrays).wrong == ()
+
+
+def test_another_save_of_which_few_rows_differ_is_not_the_same(tmp_path: Path) -> None:
+    """Rows of 32 bytes: what is equal between them lies in pieces, and none is nearer."""
+    mine = np.random.default_rng(1).normal(size=(500, 8)).astype(np.float32)
+    other = mine.copy()
+    other[::9] += 1
+    write(tmp_path, {"e": mine, "w": weights(1)}, {"e": other, "w": weights(2)})
+    np.savez(tmp_path / "e.npz", e=other, w=weights(2))
+    recovery = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "e.npz"])
+    assert not recovery["e"].status.proved

@@ -58,6 +58,8 @@ _JUDGED_TYPES = frozenset({DataType.DT_FLOAT, DataType.DT_DOUBLE})
 """Types whose numbers lie in the blocks of V1 files as they are."""
 _NEAR = 1 << 12
 """Bytes around its place in which a tensor is sought that was shifted."""
+_PIECE = 16
+"""Bytes that do not lie near by chance if most of them are different: 4 floats."""
 _VARIED = 16
 """Different bytes of 64 that are no fill: weights have some 40."""
 _MOST_WAYS = 8
@@ -198,16 +200,17 @@ class Borrowing:
         return own, other[:held]
 
     def _is_shifted(self, there: Payload, other: Bytes) -> bool:
-        """Tell whether bytes lie near, but for one place at which some were put in, or lost."""
+        """Tell whether bytes lie near, but for places at which some were put in, or lost."""
         _, data = self._around(there, len(other))
         first = _find_from_start(data, other)
         last = _find_from_start(data[::-1], other[::-1])
-        if first is None or last is None:
-            return False
-        head, tail = first[1], last[1]
-        lost = len(other) - head - tail
-        put_in = len(data) - last[0] - tail - first[0] - head
-        return min(lost, put_in) < _CHANGED
+        if first is not None and last is not None:
+            head, tail = first[1], last[1]
+            lost = len(other) - head - tail
+            put_in = len(data) - last[0] - tail - first[0] - head
+            if min(lost, put_in) < _CHANGED:
+                return True
+        return _lie_in_pieces(data, other)
 
     def way_nearby(self, found: Mended, payload: Payload) -> Way | None:
         """Return where in its own file bytes lie whole that are taken from another; None: nowhere.
@@ -449,6 +452,28 @@ def _find_from_start(data: bytes, value: Bytes) -> Span | None:
             count = _count_equal(own[start:], value) if start >= 0 else 0
             return (start, count) if count > at else None
     return None
+
+
+def _lie_in_pieces(data: bytes, value: Bytes) -> bool:
+    """Tell whether all of a value is in some bytes, but for a few that were lost here and there.
+
+    So it is if a text conversion left out some byte everywhere. What lies behind is nearer then;
+    where it is not, bytes were changed: of another save, a few rows may be.
+    """
+    deltas: list[int] = []
+    place = done = 0
+    for at in range(0, len(value) - _PIECE + 1, _PIECE):
+        piece = value[at : at + _PIECE].tobytes()
+        start = data.find(piece, place, place + 2 * _NEAR) if len(set(piece)) > _PIECE // 2 else -1
+        if start < 0:
+            if at + _PIECE - done > _LEAST:
+                return False
+            continue
+        if deltas and at > done and start - at == deltas[-1]:
+            return False
+        deltas.append(start - at)
+        place, done = start + _PIECE, at + _PIECE
+    return len(value) - done <= _LEAST and len(set(deltas)) > 1
 
 
 def _count_equal(one: Bytes, other: Bytes) -> int:
