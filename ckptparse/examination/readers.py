@@ -106,6 +106,7 @@ class DataFiles:
     def __init__(self, context: Context) -> None:
         self.context = context
         self._windows: dict[DataFile, _Window] = {}
+        self._small: dict[DataFile, bytes] = {}
         self._whole = 0
         self._failed: dict[DataFile, CheckpointError] = {}
         self._sizes: dict[DataFile, int] = {}
@@ -192,9 +193,18 @@ class DataFiles:
 
     def read(self, file: DataFile, offset: int, size: int) -> memoryview:
         """Read bytes. The caller has made sure with `size` that they are there."""
+        small = self._small.get(file)
+        if small is not None and offset + size <= len(small):
+            return memoryview(small)[offset : offset + size]
         window = self._window(file)
         if window is None:
             raise self._failed[file]
+        if window.may_be_whole and window.source.size <= _APART and file not in self._small:
+            # Of thousands of small files, few stay open, and each is asked for again and again.
+            self._small[file] = small = window.source.read_at(0, window.source.size)
+            self._whole += len(small)
+            self.note_read(len(small))
+            return self.read(file, offset, size)
         self.look_ahead(file, offset, offset)
         before = window.read_count
         data = window.read(offset, size)

@@ -15,7 +15,7 @@ import pytest
 from instruments import counted_reads
 
 import ckptparse
-from ckptparse.examination import diagnose
+from ckptparse.examination import diagnose, readers
 from ckptparse.examination import places as shifts
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.limits import DEFAULT_LIMITS
@@ -243,3 +243,13 @@ def test_the_registers_of_a_file_are_made_once_for_all_rounds(
     _recover_with_copy(mixed)
     assert sought["find_shifts"] > 1
     assert made["Registers"] == 1
+
+
+def test_small_data_files_are_kept_though_few_of_them_stay_open(
+    tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
+) -> None:
+    prefix = _in_shards(tmp_path / "m", 120)
+    shutil.copytree(tmp_path / "m", tmp_path / "copy")
+    opened = calls(readers.DataFile, "open")
+    ckptparse.recover(prefix, siblings=False, evidence=[tmp_path / "copy"])
+    assert opened["open"] <= 3 * 240
