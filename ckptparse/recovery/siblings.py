@@ -336,13 +336,14 @@ class _Save:
         shards, offsets, sizes = (
             column[rows] for column in (columns.shard_ids, columns.offsets, columns.sizes)
         )
-        for shard in distinct(shards):
+        for shard in distinct(shards) if len(rows) > 1 else shards.tolist():
             file = DataFile(self._rows.paths[shard])
             held = files.size(file) or 0
             within = (offsets >= 0) & (offsets <= held - sizes)
             mine = np.flatnonzero((shards == shard) & within)
-            crcs = checksums_of(files, file, offsets[mine], sizes[mine])
-            found[mine] = crcs == columns.crcs[rows[mine]]
+            if len(mine):
+                crcs = checksums_of(files, file, offsets[mine], sizes[mine])
+                found[mine] = crcs == columns.crcs[rows[mine]]
         return found
 
     def named(self, name: PartName) -> Sequence[Payload]:
