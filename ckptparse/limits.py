@@ -175,11 +175,11 @@ class Limits:
     some at a time (`include`), or raises this. Each constant of a graph counts twice as much.
     Of the tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look
     at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
-    many entries that are not written as protobuf writes them, of which 16 count as one if they have
-    up to 16 fields, and each once; of the others `verify` and `recover` look at some.
+    many entries that are not written as protobuf writes them (16 of them count as one if none has
+    more than 16 fields, or one of them twice); of the others `verify` and `recover` look at some.
     `ls` lists so many. A report as JSON, or in a pipe, lists a quarter as many, and one for each
-    KiB; the others are counted. `Recovery.write` takes as many; one in an npz, in HDF5 or in a
-    `.npy` file counts twice.
+    KiB; the others are counted. `Recovery.write` takes as many; one in an npz or a `.npy` file
+    counts twice, in HDF5 three times.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_format", "iter_digests", "report_path", "write_recovery"]
 
 _NUMPY = ("npz", "npy")
-_WEIGHTS: Mapping[TargetFormat, int] = {"v2": 1, "safetensors": 1, "npz": 2, "hdf5": 2, "npy": 2}
+_WEIGHTS: Mapping[TargetFormat, int] = {"v2": 1, "safetensors": 1, "npz": 2, "hdf5": 3, "npy": 2}
 """What a tensor counts as that is written."""
 _ALL_SUSPECT = (
     "nothing says which of its elements is right: all look wrong or may belong elsewhere; with "
