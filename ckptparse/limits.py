@@ -13,6 +13,7 @@ from ckptparse.errors import LimitError
 
 __all__ = [
     "CONSTANT_COUNTS_AS",
+    "CONSTANT_TAKEN_AS",
     "DEFAULT_LIMITS",
     "FIELDS_A_NODE",
     "NUMBERS_AN_OBJECT",
@@ -37,6 +38,9 @@ __all__ = [
 CONSTANT_COUNTS_AS = 2
 """What a constant of a graph counts as, of `Limits.small_tensors`: a node and a message are taken
 apart."""
+CONSTANT_TAKEN_AS = 3
+"""What it counts as for a job, which reads its value: one whose dtype comes last is taken apart
+three times."""
 FIELDS_A_NODE = 8
 """Fields of nodes, or arguments of a function, that count as one node of `Limits.nodes`."""
 _NODE_BYTES = 128
@@ -172,7 +176,8 @@ class Limits:
     The least takes 20 to 40 µs; on its way to an npz or HDF5 it counts twice, to a `.npy` file four
     times. Each 256 characters of a name count as one more: in memory names can take far more than
     in their index. Tensors of real checkpoints have more bytes; whoever has many that do not takes
-    some at a time (`include`), or raises this. Each constant of a graph counts twice as much.
+    some at a time (`include`), or raises this. Each constant of a graph counts twice as much
+    to be listed, three times to be read by one of these.
     Of the tensors of a V2 checkpoint that are damaged or share bytes, `verify` and `recover` look
     at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
     many entries that are not written as protobuf writes them (16 of them count as one if none has

@@ -19,7 +19,7 @@ from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.places import PathLike, choose_strictly
-from ckptparse.limits import CONSTANT_COUNTS_AS, check_small, count_named
+from ckptparse.limits import CONSTANT_TAKEN_AS, check_small, count_named
 from ckptparse.opening import open_checkpoint
 from ckptparse.sources.stored import TensorSource
 from ckptparse.tensor import Tensor
@@ -132,7 +132,7 @@ def check_work(opened: Opened, names: Collection[str], *, weight: int = 1) -> No
         return
     limits = opened.context.limits
     if opened.format == "graph":
-        weight *= CONSTANT_COUNTS_AS
+        weight *= CONSTANT_TAKEN_AS
     check_small(
         limits,
         count_named(names),
