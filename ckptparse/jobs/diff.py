@@ -26,7 +26,6 @@ from ckptparse.jobs.distances import Distance, Tolerance, measure_distance, meas
 from ckptparse.jobs.opening import (
     Opened,
     TensorsFrom,
-    check_constants,
     check_work,
     describe_source,
     open_tensors,
@@ -228,10 +227,7 @@ def diff(
         after = _Side.of(second, {name: name for name in second.tensors})
         pending = _list_shared(before, after) if read_data else _list_pending(before, after)
         for opened in (first, second):
-            if opened.format == "graph":  # Its nodes are bounded.
-                check_constants(opened, pending)
-            else:
-                check_work(opened, pending)
+            check_work(opened, pending)
         how = _Comparison(Tolerance(rtol, atol), progress)
         found = _compare_all(paths, before, after, pending, how)
         _check_held(first, [before.names[name] for name in found.unread])

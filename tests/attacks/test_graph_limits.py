@@ -367,3 +367,25 @@ def test_what_is_no_array_is_decoded_once_to_be_measured(
     )
     assert ckptparse.stats(path)["c"].mean == 1
     assert len(decoded) <= 2
+
+
+@pytest.mark.parametrize("job", ["diff", "average", "convert"])
+def test_a_constant_that_is_read_counts_three_times(tmp_path: Path, job: str) -> None:
+    path = tmp_path / "g.pb"
+    path.write_bytes(
+        g.graph([g.constant(f"c{number:03}", b.field(5, b"\0\0\x80\x3f")) for number in range(100)])
+    )
+
+    def run(allowed: int) -> None:
+        limits = ckptparse.Limits(small_tensors=allowed)
+        if job == "diff":
+            ckptparse.diff(path, path, rename={}, atol=1.0, limits=limits)
+        elif job == "average":
+            ckptparse.average([path, path], limits=limits)
+        else:
+            ckptparse.convert(path, tmp_path / "out.safetensors", limits=limits)
+
+    with pytest.raises(ckptparse.LimitError) as caught:
+        run(280 - path.stat().st_size // 512)
+    assert caught.value.limit == "small_tensors"
+    run(800)
