@@ -222,7 +222,8 @@ class Recovery(Mapping[str, RecoveredTensor]):
         """Tell the format that `write` gives a path; refuse what it refuses by the name alone.
 
         Raises:
-            UnsupportedError: The path ends as a format does that is not written here, as `x.pt`.
+            UnsupportedError: The path ends as a format does that is not written here, as `x.pt`; or
+                the package is not installed that the format needs.
             ValueError: The format is none.
         """
         from ckptparse.recovery.writing import choose_format

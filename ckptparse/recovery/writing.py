@@ -15,7 +15,7 @@ from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import find_storage
 from ckptparse.files.placing import check_absent, check_elsewhere, place_file
 from ckptparse.files.storage import Storage
-from ckptparse.foreign import REPORT_NAME
+from ckptparse.foreign import REPORT_NAME, load_h5py
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
 from ckptparse.json_text import format_json
@@ -45,12 +45,16 @@ def choose_format(target: str, wanted: str | None) -> TargetFormat:
     """Tell the format of a path: by its ending; one without an ending is a directory of `.npy`.
 
     Raises:
-        UnsupportedError: The ending belongs to no format that can be written.
+        UnsupportedError: The ending belongs to no format that can be written; or the package is not
+            installed that it needs.
         ValueError: There is no such format.
     """
     if wanted is None and not _has_ending(target):
         return "npy"
-    return format_of_path(target, wanted)
+    chosen = format_of_path(target, wanted)
+    if chosen == "hdf5":
+        load_h5py()
+    return chosen
 
 
 def _has_ending(target: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,21 @@ def test_a_checkpoint_is_written_with_all_and_the_holes_filled(call: Call, tmp_p
     ((start, stop),) = told["output"]["filled"]["weights"]
     assert (got["weights"].reshape(-1)[start:stop] == 7).all() and stop == got["weights"].size
     assert not (tmp_path / "out.ckpt.report.json").exists(), "the report was to be r.json"
+
+
+@pytest.mark.usefixtures("damaged")
+def test_a_package_that_the_format_needs_is_missed_before_the_work(
+    call: Call, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def recover(*_: Any, **__: Any) -> None:
+        pytest.fail("it was recovered for nothing")
+
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    monkeypatch.setattr(ckptparse, "recover", recover)
+    done = call("ckptparse recover run/m -o out.h5")
+    assert done.code == 2
+    assert "pip install 'ckptparse[hdf5]'" in done.err
+    assert not list(tmp_path.glob("out*"))
 
 
 @pytest.mark.usefixtures("damaged")
