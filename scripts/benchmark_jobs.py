@@ -544,7 +544,7 @@ JOBS = (
             "limit": limit(limit_map),
             "tensorflow": READ["tensorflow"],
         },
-        HUNGRY,
+        others_memory=HUNGRY,  # TensorFlow maps nothing.
     ),
     Job(
         "cold",
