@@ -224,11 +224,16 @@ def test_registers_of_many_blocks_are_those_of_the_checksum(places: tuple[int, .
                 assert start in registers.find_each([wanted], place=place)[wanted]
 
 
-@pytest.mark.parametrize("most", [1 << 26, 1])
+@pytest.mark.parametrize(
+    ("most", "held", "window"),
+    [(1 << 26, 1 << 23, 1 << 20), (1, 1 << 23, 1 << 20), (1 << 26, 0, 1 << 20), (1, 0, 511)],
+)
 def test_registers_of_a_file_are_those_of_a_stream(
-    monkeypatch: pytest.MonkeyPatch, most: int
+    monkeypatch: pytest.MonkeyPatch, most: int, held: int, window: int
 ) -> None:
     monkeypatch.setattr(grid, "_KEPT_BYTES", most)
+    monkeypatch.setattr(grid, "_HELD", held)  # Larger files are read by windows.
+    monkeypatch.setattr(grid, "_WINDOW", window)  # A block may be longer than that.
     data = np.random.default_rng(14).bytes(512 * 1300 + 77)
     asked: list[int] = []
 

@@ -215,7 +215,7 @@ class FileRegisters:
         starts = self._track(0).values(np.arange(self._size // self._step))
         crcs = (starts ^ np.uint32(_ALL_ONES)).tolist()
         words = np.empty(len(crcs), np.uint32)
-        most = len(crcs) if self._size <= _HELD else _WINDOW // self._step
+        most = len(crcs) if self._size <= _HELD else max(1, _WINDOW // self._step)
         held = self._memory
         window = memoryview(bytearray(most * self._step)) if held is None else held
         views = [window[at : at + place] for at in range(0, len(window), self._step)]

@@ -246,9 +246,9 @@ def find_splits(
     start = first + max(0, -(-(lowest - first) // step)) * step
     splits = range(start, highest + 1, step)
     if len(splits) <= _FEW_SPLITS:
-        start = before - size
-        known = memoryview(head), memoryview(tail)
-        return [at for at in splits if crc32c(known[1][start + at :], crc32c(known[0][:at])) == crc]
+        one, other = memoryview(head), memoryview(tail)[max(0, before - size) :]
+        ahead = max(0, size - before)  # So many bytes of the run lie before the tail.
+        return [at for at in splits if crc32c(other[at - ahead :], crc32c(one[:at])) == crc]
     # Bytes before the tail count as zeros: they leave a register of zero as it is.
     differences = np.frombuffer(head, np.uint8, highest).copy()
     differences[lowest:] ^= np.frombuffer(tail, np.uint8, highest - lowest, max(0, before - size))

@@ -29,6 +29,9 @@ __all__ = [
     "write_elements",
 ]
 
+_WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
+"""What can be done about tensors that a format lacks."""
+
 _MOST_PADDING = 64 << 20
 """Bytes of padding that strings of one width may take, whatever their sum: memory grows by them."""
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
@@ -163,10 +166,6 @@ def fixed_strings(tensor: TensorLike) -> npt.NDArray[np.void] | npt.NDArray[np.b
         pairs[STRING_FIELD] = plain
         pairs[LENGTH_FIELD] = lengths.reshape(array.shape)
         return pairs
-
-
-_WAYS = "Leave them out (exclude=...), or choose format='v2', which holds every kind"
-"""What can be done about tensors that a format lacks."""
 
 
 def check_kinds(
