@@ -1,4 +1,4 @@
-"""Locks that a forked child finds open.
+"""Locks that a forked child finds open, and whether the interpreter has one of its own.
 
 A child has one thread: the one that forked. What the others of its parent held would stay locked
 for ever, and whoever asks for it would hang. Nothing that these locks guard is ever half done in a
@@ -10,16 +10,22 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-__all__ = ["Claims", "make_lock", "make_reentrant_lock"]
+__all__ = ["Claims", "has_lock", "make_lock", "make_reentrant_lock"]
 
 Thing = TypeVar("Thing", bound=Hashable)
 
 _LOCKS: WeakSet[Any] = WeakSet()
+
+
+def has_lock() -> bool:
+    """Tell whether the interpreter has its lock: free-threaded CPython works without."""
+    ask: Callable[[], bool] | None = getattr(sys, "_is_gil_enabled", None)
+    return ask is None or ask()
 
 
 def make_lock() -> threading.Lock:

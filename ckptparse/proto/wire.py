@@ -15,11 +15,11 @@ in which it began.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from ckptparse.errors import LimitError, MalformedError
+from ckptparse.locks import has_lock
 
 if TYPE_CHECKING:
     from google.protobuf.message import Message
@@ -143,8 +143,7 @@ def for_threads(data: Buffer) -> Buffer:
     interpreter's lock CPython 3.13 and 3.14 do not guard that count: of two threads that take
     slices of one view, one may find it released. There it is bytes, whose slices are copies.
     """
-    is_locked = getattr(sys, "_is_gil_enabled", None)
-    if is_locked is None or is_locked():
+    if has_lock():
         return memoryview(data).toreadonly()
     return data if isinstance(data, bytes) else bytes(data)
 
