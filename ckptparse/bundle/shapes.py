@@ -17,6 +17,7 @@ import numpy.typing as npt
 from ckptparse.bundle.columns import Shape
 from ckptparse.bundle.decoding import decode_plain_shape
 from ckptparse.bundle.entry import count_elements
+from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
 from ckptparse.table.columns import IntColumn
 from ckptparse.table.together import read_varints
@@ -148,7 +149,7 @@ class _Dimensions:
             flat[starts[rows] + step] = sizes
         found: list[Shape] = [()] * count
         ranks = np.where(self.counts < 0, 0, self._ranks)
-        for rank in np.unique(ranks[ranks > 0]).tolist():
+        for rank in distinct(ranks[ranks > 0]):
             rows = np.flatnonzero(ranks == rank)
             made = zip(*flat[starts[rows] + np.arange(rank)[:, None]].tolist(), strict=True)
             if len(rows) == count:

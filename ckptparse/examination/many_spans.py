@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c
 from ckptparse.crc.field import multiply_each, multiply_table, power_of_x
+from ckptparse.elements import unique
 from ckptparse.examination.outcome import Span
 from ckptparse.examination.readers import PAGE, DataFile, DataFiles, checksum_of, find_holes
 from ckptparse.parallel import PIECE_SIZE
@@ -56,7 +57,7 @@ def _compute(files: DataFiles, file: DataFile, starts: IntColumn, sizes: IntColu
         found: IntColumn = np.empty(len(starts), np.int64)
         found[order] = list(_apart(files, file, starts[order].tolist(), stops[order].tolist()))
         return found
-    points = np.unique(np.concatenate((starts, stops)))
+    points = unique(np.concatenate((starts, stops)))
     prefixes = np.zeros(len(points), np.uint32)
     for low, high in zip(*_joined(starts, stops, _NEAR), strict=True):
         first, last = np.searchsorted(points, (low, high)).tolist()
