@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from crc32c import crc32c
 
+from ckptparse.crc import threads
 from ckptparse.crc.field import ONE, multiply, power_of_x
 from ckptparse.crc.search import Registers
 from ckptparse.crc.sequences import Words, _Pairs, sequences_of
@@ -124,7 +125,7 @@ def test_registers_of_data_are_the_same_whether_few_or_all_are_asked_for() -> No
         assert few.values(some).tolist() == every[some].tolist()
 
 
-@pytest.mark.parametrize("count", [1, 31, 33, 65_536, 262_113, 262_144, 300_000])
+@pytest.mark.parametrize("count", [1, 31, 33, 65_536, 131_041, 131_072, 262_113, 262_144, 300_000])
 def test_marks_of_registers_that_are_kept_are_taken_back_from_their_place(count: int) -> None:
     words = np.random.default_rng(count).integers(0, 2**32, count, dtype=np.uint32)
     marks = Column(512, 100, words).marks()
@@ -135,9 +136,11 @@ def test_marks_of_registers_that_are_kept_are_taken_back_from_their_place(count:
 
 @pytest.mark.parametrize("places", [[], [0], [999], [0, 1, 2], [*range(5, 900, 30)], range(1000)])
 def test_places_that_fit_are_listed_whether_few_or_many(places: Sequence[int]) -> None:
-    fits = np.zeros(1000, np.bool_)
-    fits[list(places)] = True
-    assert _true_places(fits).tolist() == list(places)
+    fits = bytearray(1000)
+    for place in places:
+        fits[place] = True
+    assert _true_places(fits, 1000).tolist() == list(places)
+    assert _true_places(fits, 500).tolist() == [place for place in places if place < 500]
 
 
 def test_a_power_of_x_is_that_many_products() -> None:
@@ -207,3 +210,18 @@ def test_several_threads_find_what_one_does(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("ckptparse.crc.threads.most_threads", lambda: 5)
     assert Registers(data).find_each(wanted) == alone
     assert [at for offsets in alone.values() for at in offsets] == [4, 400_000, 2_960_000]
+
+
+def test_threads_find_the_same_where_the_interpreter_has_no_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = np.random.default_rng(8).bytes(3_000_000) + bytes(1_000_000)
+    runs = [(1004, 400_000), (2_000_000, 4), (77_777, 1_234_560)]
+    wanted = [Wanted(size, crc32c(data[start : start + size])) for size, start in runs]
+    wanted += [Wanted(1004, crc32c(data[:1004])), Wanted(8, crc32c(bytes(8)))]
+    alone = Registers(data).find_each(wanted)
+    monkeypatch.setattr(threads, "has_lock", lambda: False)
+    monkeypatch.setattr(threads, "most_threads", lambda: 3)
+    assert Registers(data).find_each(wanted) == alone
+    assert [alone[item][0] for item in wanted[:4]] == [400_000, 4, 1_234_560, 0]
+    assert len(alone[wanted[4]]) >= 249_999

@@ -14,24 +14,31 @@ from __future__ import annotations
 import numpy as np
 
 from ckptparse.crc.field import ONE, multiply, power_of_x
-from ckptparse.crc.planes import LANES, MARK_BITS, MASKS, join_masks, swap_bits
+from ckptparse.crc.planes import (
+    LANES,
+    MARK_BITS,
+    MASKS,
+    join_masks,
+    make_rows,
+    swap_bits,
+)
 from ckptparse.crc.sequences import LANE, SHARE, Marks, Sequences, Words, add_terms
 
 __all__ = ["SHARE", "Marker"]
 
 
 class Marker:
-    """Computes marks, in memory that is used again (4 MiB): a thread keeps one."""
+    """Computes marks, in memory that is used again (3 MiB): a thread keeps one."""
 
     __slots__ = ("_marks", "_masks", "_products", "_sequences", "_spare", "_sums", "_words")
 
     def __init__(self, sequences: Sequences) -> None:
         self._sequences = sequences
-        self._words = np.empty(LANES * LANE, np.uint32)
-        self._spare = np.empty(LANES // 2 * LANE, np.uint32)
-        self._masks = np.empty(MASKS * LANE, np.uint32)
-        self._sums = np.empty(MARK_BITS * LANE, np.uint32)
-        self._products = np.empty(MARK_BITS * LANE, np.uint32)
+        self._words = make_rows(LANES, LANE)
+        self._spare = make_rows(LANES // 2, LANE)
+        self._masks = make_rows(MASKS, LANE)
+        self._sums = make_rows(MARK_BITS, LANE)
+        self._products = make_rows(MARK_BITS, LANE)
         self._marks = np.empty(LANES * LANE, np.uint16)
 
     def fill(self, words: Words, first: int, out: Marks, *, factor: int = ONE) -> None:
@@ -67,14 +74,13 @@ class Marker:
         length = -(-len(words) // LANES)
         element = multiply(factor, power_of_x(-8 * self._sequences.step * first))
         masks = self._masks_of(self._sequences.near(element), length)
-        bits = self._words[: LANES * length]
-        bits[: len(words)] = words
-        bits[len(words) :] = 0
-        bits = bits.reshape(LANES, length)
-        swap_bits(bits, self._spare)
-        shape = MARK_BITS, length
-        sums = self._sums[: MARK_BITS * length].reshape(shape)
-        products = self._products[: MARK_BITS * length].reshape(shape)
+        bits, spare = self._words[:, :length], self._spare[:, :length]
+        whole, rest = divmod(len(words), length)
+        bits[:whole] = words[: whole * length].reshape(whole, length)
+        bits[whole:] = 0
+        bits[whole : whole + 1, :rest] = words[whole * length :]
+        swap_bits(bits, spare)
+        sums, products = self._sums[:, :length], self._products[:, :length]
         np.bitwise_and(masks[LANES - 1 :], bits[0], out=sums)
         for bit in range(1, LANES):
             # Bit n is x^(31 - n), and plane k of the marks is x^(k - 15).
@@ -85,14 +91,14 @@ class Marker:
 
     def _masks_of(self, terms: tuple[int, ...], length: int) -> Words:
         """Return the planes of masks for lanes of some length, shape (47, n)."""
-        masks: Words = self._masks[: MASKS * length].reshape(MASKS, length)
+        masks: Words = self._masks[:, :length]
         if length == LANE:
             add_terms(self._sequences.planes(), terms, masks)
             return masks
         halves = np.empty((2, LANES * length), np.uint32)
         for half, known in zip(halves, self._sequences.masks, strict=True):
             add_terms(known, terms, half)
-            swap_bits(half.reshape(LANES, length), self._spare)
+            swap_bits(half.reshape(LANES, length), self._spare[:, :length])
         low, high = halves.reshape(2, LANES, length)
         join_masks(low, high, masks)
         return masks
@@ -101,7 +107,7 @@ class Marker:
         """Return the marks in lanes, shape (32, n), until the next call; the planes are changed."""
         length = planes.shape[1]
         lanes: Marks = self._marks[: LANES * length].reshape(LANES, length)
-        swap_bits(planes, self._spare)
+        swap_bits(planes, self._spare[:, :length])
         np.copyto(lanes[:MARK_BITS], planes, casting="unsafe")
         np.right_shift(planes, MARK_BITS, out=planes)
         np.copyto(lanes[MARK_BITS:], planes, casting="unsafe")

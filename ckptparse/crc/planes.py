@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["LANES", "MARK_BITS", "MASKS", "join_masks", "swap_bits"]
+__all__ = ["LANES", "MARK_BITS", "MASKS", "join_masks", "make_rows", "swap_bits"]
 
 Words = npt.NDArray[np.uint32]
 
@@ -18,8 +18,16 @@ MARK_BITS = 16
 MASKS = LANES + MARK_BITS - 1
 """Planes of masks: any bit of a word may give any bit of a mark. What it is multiplied by depends
 on the difference of the two."""
+_GAP = 16
+"""Numbers between two rows. numpy takes rows that follow each other for one long row, finds that
+another operand has none, and copies that into a buffer: this takes as long as the work."""
 _SQUARES = {16: 0x0000FFFF, 8: 0x00FF00FF, 4: 0x0F0F0F0F, 2: 0x33333333, 1: 0x55555555}
 """For squares of so many rows: the lower bits of each pair of squares."""
+
+
+def make_rows(count: int, length: int) -> Words:
+    """Return memory for rows of so many numbers: operations on several at once are quick."""
+    return np.empty((count, length + _GAP), np.uint32)[:, :length]
 
 
 def swap_bits(rows: Words, spare: Words) -> None:
@@ -27,10 +35,10 @@ def swap_bits(rows: Words, spare: Words) -> None:
 
     Args:
         rows: Shape (32, n). Of 16 rows, each half of every number is turned by itself.
-        spare: Memory for as many numbers as are in half of the rows, of one dimension.
+        spare: Memory for at least half as many rows of n numbers.
     """
     count, length = rows.shape
-    other_half = spare[: rows.size // 2]
+    other_half = spare[: count // 2]
     for size, mask in _SQUARES.items():
         if size >= count:
             continue

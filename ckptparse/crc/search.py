@@ -169,7 +169,7 @@ class _DataTrack(Track):
                 with spare.taken() as adder:
                     adder.add_words(first, int(starts[first // SHARE]))
 
-            in_threads(add, firsts)
+            in_threads(add, firsts, short=True)
             return
         before = self._before.marks()
 
@@ -177,7 +177,7 @@ class _DataTrack(Track):
             with spare.taken() as adder:
                 adder.add_bytes(first, self.place, before)
 
-        in_threads(add_bytes, firsts)
+        in_threads(add_bytes, firsts, short=True)
         if self.count > len(words):
             # The last word has just these bytes, if it has any.
             last = self.count - 1

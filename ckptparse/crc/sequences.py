@@ -30,7 +30,7 @@ from ckptparse.crc.field import (
     power_of_x,
     powers_of_x,
 )
-from ckptparse.crc.planes import LANES, MASKS, join_masks, swap_bits
+from ckptparse.crc.planes import LANES, MASKS, join_masks, make_rows, swap_bits
 from ckptparse.crc.threads import in_threads
 from ckptparse.locks import make_lock
 
@@ -40,7 +40,7 @@ Words = npt.NDArray[np.uint32]
 Marks = npt.NDArray[np.uint16]
 _Some = TypeVar("_Some", Words, Marks)
 
-SHARE = 1 << 18
+SHARE = 1 << 17
 """Marks that one thread makes at a time."""
 LANE = SHARE // LANES
 """Marks of each lane of a share."""
@@ -48,7 +48,7 @@ _POWERS = 1 << 18
 """Powers that sums are made of. A pair of them is within reach for all but 1 in 10^8."""
 _NEAR = 1 << 14
 """Powers that sums of three are made of."""
-MOST = 1 << 19
+MOST = 3 << 18
 """Marks of powers that are computed at once, at most."""
 _FIRST = 1 << 14
 """Powers that are computed together."""
@@ -73,7 +73,7 @@ class Sequences:
 
     def __init__(self, step: int) -> None:
         self.step = step
-        self._powers = _powers_of_x_plus_1(step, _NEAR + SHARE)
+        self._powers = _powers_of_x_plus_1(step, _NEAR + _POWERS)
         near = self._powers[:_NEAR]
         sums = (near ^ near[: _POWERS // _NEAR, None]).reshape(-1)
         self._far, self._near = in_threads(_Pairs, [self._powers[:_POWERS], sums])
@@ -106,7 +106,7 @@ class Sequences:
         with self._lock:
             if self._kept_planes is None:
                 low, high = in_threads(_lane_planes, self.masks)
-                planes = np.empty((MASKS, low.shape[1]), np.uint32)
+                planes = make_rows(MASKS, low.shape[1])
                 join_masks(low, high, planes)
                 self._kept_planes = planes
             return self._kept_planes
@@ -178,7 +178,7 @@ class _Pairs:
 
 @lru_cache(maxsize=4)
 def sequences_of(step: int) -> Sequences:
-    """Return the sequences for a step: 12 MiB, made in some milliseconds."""
+    """Return the sequences for a step: 14 MiB, made in some milliseconds."""
     return Sequences(step)
 
 
@@ -196,8 +196,9 @@ def add_terms(values: _Some, terms: Sequence[int], out: _Some) -> None:
 def _lane_planes(masks: Words) -> Words:
     """Return the planes of lanes of masks: 2^14 and a whole lane of them."""
     length = _NEAR + LANE
-    lanes: Words = sliding_window_view(masks, length)[:SHARE:LANE].copy()
-    swap_bits(lanes, np.empty(lanes.size // 2, np.uint32))
+    lanes: Words = make_rows(LANES, length)
+    lanes[:] = sliding_window_view(masks, length)[:SHARE:LANE]
+    swap_bits(lanes, make_rows(LANES // 2, length))
     return lanes
 
 

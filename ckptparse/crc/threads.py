@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Generic, TypeVar
 
+from ckptparse.locks import has_lock
 from ckptparse.parallel import most_threads, run_all
 
 __all__ = ["Spare", "in_threads"]
@@ -37,8 +38,16 @@ class Spare(Generic[_Memory]):
         self._free.append(memory)
 
 
-def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> list[_Done]:
+def in_threads(
+    work: Callable[[_Share], _Done], shares: Sequence[_Share], *, short: bool = False
+) -> list[_Done]:
     """Do the work for every share, in several threads if that can be faster.
+
+    Args:
+        work: Does it for one share.
+        shares: All of it.
+        short: Whether the calls of numpy are so short (some 10 µs) that threads would wait for
+            the interpreter's lock as long as they work.
 
     Returns:
         What came of each share, in their order.
@@ -48,5 +57,6 @@ def in_threads(work: Callable[[_Share], _Done], shares: Sequence[_Share]) -> lis
     def do(number: int) -> None:
         done[number] = work(shares[number])
 
-    run_all([partial(do, number) for number in range(len(shares))], most_threads())
+    threads = 1 if short and has_lock() else most_threads()
+    run_all([partial(do, number) for number in range(len(shares))], threads)
     return [done[number] for number in range(len(shares))]

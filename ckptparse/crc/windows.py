@@ -30,14 +30,15 @@ _FEW = 1 << 15
 """Up to so many windows, all bits of all are tested: that takes less time than to make marks."""
 _MOST_CHECKSUMS = 256
 """For more checksums of one size, all bits of all its windows are tested, once for all of them."""
-_TILE = 1 << 18
-"""Windows that are tested at once: with fewer, threads wait for each other between numpy's calls;
-with more, the marks leave the processor's cache."""
+_TILE = 1 << 19
+"""Windows for which the marks of the powers of b are computed at once."""
+_TESTED = 1 << 16
+"""Windows that are tested at once: with more, the marks leave the processor's cache."""
 _LOOKED_AT = 1 << 16
 """Windows that are looked at together at most: where all bytes are zeros, every one may pass."""
 
 _RARE = 16
-"""Up to so many windows of a tile are found one by one. By chance, 4 fit."""
+"""Up to so many windows that fit are found one by one. By chance, it is one."""
 
 
 class Wanted(NamedTuple):
@@ -121,7 +122,7 @@ class Column(Track):
             with spare.taken() as marker:
                 marker.fill(self._words[some], first, marks[some], factor=self.back)
 
-        in_threads(fill, range(0, self.count, SHARE))
+        in_threads(fill, range(0, self.count, SHARE), short=True)
 
 
 def find_windows(
@@ -194,17 +195,28 @@ def _likely(starts: Track, sizes: Sequence[_Size]) -> dict[_Size, Positions]:
     spare = Spare(_Tile)
 
     def search(low: int) -> list[list[Positions]]:
+        found: list[list[Positions]] = [[] for _ in tests]
         with spare.taken() as tile:
             sequences.fill(low, tile.expected)
-            return [list(tile.fitting(low, test)) for test in tests]
+            for first in range(0, _TILE, _TESTED):
+                for places, test in zip(found, tests, strict=True):
+                    places.extend(tile.fitting(low, first, test))
+        return found
 
     most = max(size.ends.windows for size in sizes)
-    shares = in_threads(search, range(0, most, _TILE))
-    found = {}
-    for number, size in enumerate(sizes):
-        parts = [part for share in shares for part in share[number]]
-        # Two checksums may let the same window pass.
-        found[size] = np.unique(np.concatenate([np.empty(0, np.int64), *parts]))
+    shares = in_threads(search, range(0, most, _TILE), short=True)
+    return {
+        size: _joined([part for share in shares for part in share[number]], size.checksums)
+        for number, size in enumerate(sizes)
+    }
+
+
+def _joined(parts: Sequence[Positions], checksums: int) -> Positions:
+    """Return all positions, each once: windows of one size may fit several checksums."""
+    found = np.concatenate([np.empty(0, np.int64), *parts])
+    if checksums > 1:
+        found.sort()
+        found = found[np.append(True, found[1:] != found[:-1])[: len(found)]]
     return found
 
 
@@ -226,49 +238,54 @@ class _Tile:
         expected: The marks of the powers of b, from that of the first window's position on.
     """
 
-    __slots__ = ("_difference", "_fits", "_other", "expected")
+    __slots__ = ("_bytes", "_difference", "_fits", "_other", "expected")
 
     def __init__(self) -> None:
         self.expected = np.empty(MOST, np.uint16)
-        self._difference = np.empty(_TILE, np.uint16)
-        self._other = np.empty(_TILE, np.uint16)
-        self._fits = np.empty(_TILE, np.bool_)
+        self._difference = np.empty(_TESTED, np.uint16)
+        self._other = np.empty(_TESTED, np.uint16)
+        self._bytes = bytearray(_TESTED)
+        self._fits = np.frombuffer(self._bytes, np.bool_)
 
-    def fitting(self, low: int, test: _Test) -> Iterator[Positions]:
-        """Iterate over the positions from one on whose windows fit one of the targets."""
-        count = min(_TILE, test.ends.windows - low)
+    def fitting(self, low: int, first: int, test: _Test) -> Iterator[Positions]:
+        """Iterate over the positions whose windows fit one of the targets.
+
+        Args:
+            low: The position that `expected` begins with.
+            first: How many positions after it the first window is.
+            test: What the windows are tested by.
+        """
+        start = low + first
+        count = min(_TESTED, test.ends.windows - start)
         if count <= 0:
             return
-        end = low + test.ends.offset
+        end = start + test.ends.offset
         difference, fits = self._difference[:count], self._fits[:count]
         # If there is one target, the difference itself may be changed: it is in the cache.
         other = difference if len(test.targets) == 1 else self._other[:count]
-        before, after = test.before[low : low + count], test.after[end : end + count]
+        before, after = test.before[start : start + count], test.after[end : end + count]
         np.bitwise_xor(before, after, out=difference)
         for terms in test.targets:
-            pieces = [self.expected[term : term + count] for term in terms]
+            pieces = [self.expected[first + term : first + term + count] for term in terms]
             left = difference
             for piece in pieces[:-1]:
                 np.bitwise_xor(left, piece, out=other)
                 left = other
             np.equal(left, pieces[-1] if pieces else 0, out=fits)
-            places = _true_places(fits)
+            places = _true_places(self._bytes, count)
             if len(places):
-                yield places + low
+                yield places + start
 
 
-def _true_places(fits: npt.NDArray[np.bool_]) -> Positions:
-    """Return the places of what is true: as `np.flatnonzero`, which takes longer if it is rare."""
+def _true_places(fits: bytearray, count: int) -> Positions:
+    """Return the places of ones among so many zeros and ones."""
     found: list[int] = []
-    start = 0
-    while start < len(fits):
-        start += int(fits[start:].argmax())
-        if not fits[start]:
-            break
+    place = fits.find(1, 0, count)
+    while place >= 0:
         if len(found) == _RARE:
-            return np.flatnonzero(fits)
-        found.append(start)
-        start += 1
+            return np.flatnonzero(np.frombuffer(fits, np.bool_, count))
+        found.append(place)
+        place = fits.find(1, place + 1, count)
     return np.array(found, np.int64)
 
 
