@@ -25,6 +25,7 @@ __all__ = [
     "is_masked",
     "iter_stored",
     "make_plain",
+    "median",
     "needs_finishing",
     "object_bytes",
     "shaped",
@@ -79,6 +80,18 @@ def unique(values: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """
     # Without the counts, numpy imports its masked arrays first, which takes 25 ms.
     return np.unique(values, return_counts=True)[0]
+
+
+def median(values: npt.NDArray[np.float64]) -> float:
+    """Return the value in the middle, or the mean of the two there.
+
+    Args:
+        values: Shape (n,): at least one, and no NaN.
+    """
+    # numpy's own imports its masked arrays, too.
+    middle = len(values) // 2
+    low, high = middle - 1 + len(values) % 2, middle
+    return float(np.partition(values, (low, high))[[low, high]].mean())
 
 
 def is_masked(array: npt.NDArray[Any]) -> TypeGuard[np.ma.MaskedArray[Any, np.dtype[Any]]]:

@@ -9,7 +9,10 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+
+import ckptparse
 
 FIXTURE = Path(__file__).resolve().parent.parent / "fixtures" / "saver" / "my_model"
 
@@ -112,6 +115,27 @@ def test_a_plain_read_imports_nothing_slow() -> None:
 def test_a_call_on_a_small_whole_checkpoint_imports_nothing_slow(call: str) -> None:
     found = imported_by(f"import ckptparse; P = {str(FIXTURE)!r}; ckptparse.{call}")
     assert not found & SLOW_ONES
+
+
+@pytest.mark.parametrize("call", ["list_variables", "read", "verify", "recover", "stats"])
+def test_a_call_on_many_tensors_of_different_shapes_imports_nothing_slow(
+    call: str, tmp_path: Path
+) -> None:
+    shapes = {f"t{n}": (n % 7 + 1, n % 5 + 1)[: n % 3] for n in range(3000)}
+    ckptparse.write(tmp_path / "m", {name: np.zeros(shape) for name, shape in shapes.items()})
+    found = imported_by(f"import ckptparse; ckptparse.{call}({str(tmp_path / 'm')!r})")
+    assert not found & SLOW_ONES
+
+
+def test_recovering_damaged_floats_and_integers_imports_nothing_slow(tmp_path: Path) -> None:
+    arrays = {"floats": np.linspace(-1, 1, 5000, dtype=np.float32), "integers": np.arange(5000)}
+    ckptparse.write(tmp_path / "m", arrays)
+    data = bytearray((tmp_path / "m.data-00000-of-00001").read_bytes())
+    data[4000:4700] = bytes(range(7)) * 100
+    data[40_000:40_700] = bytes(range(7)) * 100
+    (tmp_path / "m.data-00000-of-00001").write_bytes(data)
+    call = f"found = ckptparse.recover({str(tmp_path / 'm')!r}); assert not found.report.ok"
+    assert not imported_by(f"import ckptparse; {call}") & SLOW_ONES
 
 
 @pytest.mark.parametrize("first", ["ckptparse.coding.checksum", "crc32c"])

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, item_size
+from ckptparse.elements import median
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.parallel import PIECE_SIZE
@@ -76,7 +77,7 @@ def looks_reversed(files: DataFiles, payload: Payload) -> bool:
     if payload.data_type not in _INTEGERS:
         return False
     own, other = (
-        float(np.median(np.abs(data.view(f"{order}i{width}").astype(np.float64))))
+        median(np.abs(data.view(f"{order}i{width}").astype(np.float64)))
         for order in ("><" if payload.big_endian else "<>")
     )
     return own > _TIMES_LARGER * other

@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.dtypes import DataType, item_size
+from ckptparse.elements import median
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFiles
 
@@ -352,7 +353,7 @@ class _Judge:
             return True
         step = -(-pieces // _SAMPLED)
         sample = self._raw[: pieces * SECTOR].reshape(-1, SECTOR)[::step]
-        return float(np.median(_TEXT[sample].mean(axis=1))) > 0.8
+        return median(_TEXT[sample].mean(axis=1)) > 0.8
 
     def _is_text(self, start: int, stop: int, length: int) -> npt.NDArray[np.bool_]:
         width = self._kind.unsigned.itemsize
