@@ -24,6 +24,7 @@ from ckptparse.examination.check import Check, fits
 from ckptparse.examination.conversions import LineEnds, UndoneLineEnds, find_line_ends
 from ckptparse.examination.copied_index import find_owner, holds_other_weights
 from ckptparse.examination.damaged_file import NO_ROWS, ByOffset, DamagedFile, iter_damaged
+from ckptparse.examination.lone_places import WholePayloads
 from ckptparse.examination.neighbours import is_anothers
 from ckptparse.examination.outcome import Outcome
 from ckptparse.examination.payload import Form, Payload
@@ -455,10 +456,23 @@ class _Examination:
             place = replace(place, chance=NO_CHANCE)
         else:
             place = replace(place, alone=self._span_of_one(place, held, rows))
+            if self._is_denied(place):
+                return waiting
         self.group.places.append(place)
         if file == self.group.file and place.chance <= HIGHEST_CHANCE:
             self.group.report("shard.shifted", f"bytes of it are {delta:+d} bytes from their place")
         return left, rows_left
+
+    def _is_denied(self, place: Place) -> bool:
+        """Tell whether one payload lies in a place by chance only, as far as the others tell."""
+        if place.alone is None or place.chance <= HIGHEST_CHANCE or place.file != self.group.file:
+            return False
+        return self.whole.deny(*place.alone, place.delta)
+
+    @cached_property
+    def whole(self) -> WholePayloads:
+        """What is whole in the file."""
+        return WholePayloads(self.case, self.group.file)
 
     def _span_of_one(
         self, place: Place, held: Sequence[Payload], rows: IntColumn
