@@ -86,6 +86,51 @@ def test_a_changed_byte_of_a_block_is_corrected(tmp_path: Path) -> None:
     assert all(recovery[name].status == "verified" for name in "abd")
 
 
+@pytest.mark.parametrize("noise", [False, True], ids=["zeros", "noise"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_elements_of_a_lost_sector_are_suspect(noise: bool, dtype: Any, tmp_path: Path) -> None:
+    arrays = {name: array.astype(dtype) for name, array in values(1).items()}
+    table = write(tmp_path / "m", arrays)
+    start = table.data.index(arrays["c"].tobytes())
+    sector = -(-(start + 600) // 512) * 512
+    damage(tmp_path / "m", sector, np.random.default_rng(9).bytes(512) if noise else bytes(512))
+    tensor = ckptparse.recover(tmp_path / "m")["c"]
+    assert (tensor.status, tensor.cause) == ("unverified", "entry")
+    first, last = (sector - start) // tensor.dtype.itemsize, (sector - start + 512 - 1)
+    lost = np.zeros(1000, np.bool_)
+    lost[first : last // tensor.dtype.itemsize + 1] = True
+    masked = np.ma.getmaskarray(tensor.read())
+    # Noise may reach into an element that is partly of the sector before.
+    assert masked[lost].all() and masked.sum() <= lost.sum() + 512 // tensor.dtype.itemsize
+    assert faults.same(np.ma.getdata(tensor.read())[~masked], arrays["c"][~masked])
+    assert "of its 1,000 elements look wrong" in tensor.note
+
+
+def test_a_record_of_which_nothing_is_left_is_not_offered(tmp_path: Path) -> None:
+    arrays = values(1)
+    table = write(tmp_path / "m", arrays)
+    noise = np.random.default_rng(9).bytes(4000)
+    damage(tmp_path / "m", table.data.index(arrays["c"].tobytes()), noise)
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert "c" not in recovery
+    assert recovery.report.tensors["c"].status == "corrupt"
+
+
+def test_a_block_damaged_in_two_copies_is_put_together(tmp_path: Path) -> None:
+    arrays = values(1)
+    offset, _ = block_of(write(tmp_path / "m", arrays), arrays, "c")
+    (tmp_path / "copy").mkdir()
+    write(tmp_path / "copy" / "m", arrays)
+    damage(tmp_path / "m", offset + 300, bytes(512))
+    damage(tmp_path / "copy" / "m", offset + 2000, bytes(512))
+    alone = ckptparse.recover(tmp_path / "m")["c"]
+    assert alone.status == "unverified"
+    tensor = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "copy"])["c"]
+    assert tensor.status == "corrected"
+    assert faults.same(tensor.read(), arrays["c"])
+    assert "merged" in {str(record.rule) for record in tensor.evidence}
+
+
 def test_a_lost_block_comes_back_from_a_checkpoint_that_has_the_same(tmp_path: Path) -> None:
     arrays = values(1, frozen="b")
     table = write(tmp_path / "m-1", arrays)

@@ -127,7 +127,7 @@ class DataFiles:
         self.judged: dict[tuple[DataFile, int, int, int, bool], tuple[Span, ...]] = {}
         """Which elements look wrong: of a file, an offset, a size, a type and a byte order."""
         self.copies: Sequence[str] = ()
-        """Indexes that may be copies of a checkpoint's own."""
+        """Indexes and V1 files that may be copies of a checkpoint's own."""
         self.evidence_bytes = 0
         """Of the files that the caller named as evidence."""
 

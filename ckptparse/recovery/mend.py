@@ -306,10 +306,12 @@ class Mender:
             note=known.note,
             grounds=known.grounds,
         )
-        return self._marked(payload, Mended(outcome, found.recipe))
+        return self._marked(payload, Mended(outcome, found.recipe), check)
 
-    def _marked(self, payload: Payload, found: Mended) -> Mended:
-        """Mark what looks wrong in a payload whose checksum is not known."""
+    def _marked(self, payload: Payload, found: Mended, check: Check) -> Mended:
+        """Mark what looks wrong in a payload that is offered as it is."""
+        if payload.in_damaged_block and self._left_bytes >= 0:
+            return self._offerer.mark_record(payload, found, check)
         told = payload.crc32c is not None or payload.form in (Form.RECORD, Form.VARIANTS)
         if told or not payload.size or found.outcome.cause is not Cause.NO_CHECKSUM:
             return found

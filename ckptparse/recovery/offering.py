@@ -27,6 +27,7 @@ from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.holes import Holes
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
+from ckptparse.recovery.records import find_elements
 from ckptparse.recovery.statistics import SECTOR, judge_at
 from ckptparse.recovery.unchecked import has_wild_elements, judge_unchecked
 
@@ -80,6 +81,19 @@ class Offerer:
         if not ranges:
             return Mended(replace(found.outcome, status=Status.MISSING, ranges=(), note=_NOWHERE))
         return _marked(payload, found, ranges, _shared(merge_spans(odd), ranges))
+
+    def mark_record(self, payload: Payload, found: Mended, check: Check) -> Mended:
+        """Mark what looks wrong in a record of a damaged block, which is offered as it is."""
+        place = find_elements(self._files, payload)
+        width = item_size(payload.data_type)
+        if place is None or not width:
+            return found
+        data = self._files.read(place.file, place.offset, place.size)
+        zeros = _in_elements(self._zeros(place, place.size, 0), width)
+        suspect = merge_spans([*zeros, *judge_at(self._files, place, data)])
+        if suspect == found.outcome.ranges:
+            return withheld(payload, replace(check, outcome=_as_corrupt(check.outcome)))
+        return _marked(payload, found, found.outcome.ranges, suspect)
 
     def _whole_elements(self, payload: Payload) -> tuple[memoryview, int]:
         """Return the bytes of a payload, and how many an element has."""
@@ -193,6 +207,10 @@ class Offerer:
             return None
         source = self._files.source(file)
         return source if isinstance(source, JoinedSource) else None
+
+
+def _as_corrupt(outcome: Outcome) -> Outcome:
+    return replace(outcome, status=Status.CORRUPT)
 
 
 def _marked(

@@ -284,7 +284,7 @@ def _recover(
             untouched = leave_untouched(intact, options.aside)
             if untouched is not None:
                 return untouched
-        files.copies = options.evidence.indexes if options.evidence else ()
+        files.copies = options.evidence.tables if options.evidence else ()
         files.evidence_bytes = options.evidence.size if options.evidence else 0
         case = open_case(survey, context, files=files, correct=True)
         check_all(case)

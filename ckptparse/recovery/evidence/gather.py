@@ -250,9 +250,9 @@ class Evidence:
         return first
 
     @property
-    def indexes(self) -> list[str]:
-        """The first indexes of V2 checkpoints among them, under any name."""
-        found = [path for path, kind in self.kinds.items() if kind == "v2-index"]
+    def tables(self) -> list[str]:
+        """The first indexes of V2 checkpoints and V1 files among them, under any name."""
+        found = [path for path, kind in self.kinds.items() if kind in ("v2-index", "v1")]
         return found[:_MOST_COPIES]
 
     @property
