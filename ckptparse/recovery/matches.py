@@ -51,6 +51,7 @@ _LARGEST_SPLIT = 1 << 22
 the chance that one fits is 1 in 1,000."""
 _LEAVING_OUT = "leaving out bytes that were put in"
 _FILE_METHOD = "taking another file's bytes"
+_SIBLING_METHOD = "taking a sibling's bytes"
 _MOST_DISTANCES = 8
 """Distances of which each pair of neighbours is tried, for every payload that is lost."""
 _MOST_MERGED = 1 << 31
@@ -174,7 +175,8 @@ class Matcher:
     ) -> dict[int, Place]:
         """Return which of some rows that have failed `find_elsewhere` finds, and where.
 
-        Of `vanished` data files also those that a file holds which the caller named.
+        Of `vanished` data files also those that another checkpoint holds, or a file which the
+        caller named.
         """
         found: dict[int, Place] = {}
         numbers = numbers[(rows.sizes[numbers] > 0) & self._twins.are_alone(rows, numbers)]
@@ -185,8 +187,22 @@ class Matcher:
                 found.update(dict.fromkeys(rows.rows[mine[there]].tolist(), place))
                 mine = mine[~there]
             if path in vanished:
+                equal = dict(self._rows_of_siblings(rows, mine))
+                mine = mine[~np.isin(rows.rows[mine], list(equal))]
+                found.update(equal)
                 found.update(self._rows_in_evidence(rows, mine))
         return found
+
+    def _rows_of_siblings(
+        self, rows: FailedRows, numbers: IntColumn
+    ) -> Iterator[tuple[int, Place]]:
+        """Iterate over rows of which another checkpoint has the same bytes."""
+        for number in numbers.tolist():
+            other = self._siblings.find_equal(rows.payload(number))
+            if other is not None:
+                row, delta = int(rows.rows[number]), other.offset - int(rows.starts[number])
+                rule = EvidenceRule.SIBLING
+                yield row, Place(other.file, delta, None, _SIBLING_METHOD, NO_CHANCE, rule)
 
     def _rows_in_evidence(
         self, rows: FailedRows, numbers: IntColumn
@@ -266,7 +282,7 @@ class Matcher:
             other,
             payload,
             None,
-            method="taking a sibling's bytes",
+            method=_SIBLING_METHOD,
             chance=NO_CHANCE,
             note=note,
             rule=EvidenceRule.SIBLING,
@@ -281,6 +297,8 @@ class Matcher:
             return None
         there = payload.moved(found.file, found.offset - payload.offset)
         note, method, rule = self._describe(found.file), _FILE_METHOD, EvidenceRule.FILE
+        if found.name is not None:
+            note += f", under the name {found.name!r:.100}"
         if found.turned is not None:
             axes = ", ".join(map(str, found.turned.axes))
             note += f", if its axes, which lie there in the order ({axes}), are put in their own"

@@ -46,8 +46,9 @@ from ckptparse.recovery.borrowing import Borrowing
 from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.doubt import find_doubted
 from ckptparse.recovery.evidence.gather import Evidence
+from ckptparse.recovery.evidence.names import Names
 from ckptparse.recovery.evidence.places import find_places
-from ckptparse.recovery.evidence.sought import list_runs, list_sought
+from ckptparse.recovery.evidence.sought import list_named, list_runs, list_sought
 from ckptparse.recovery.expectations import Expectations
 from ckptparse.recovery.holes import Holes
 from ckptparse.recovery.images import find_in_images
@@ -369,7 +370,10 @@ def _make_mender(
             found.places,
             siblings,
             found=evidence.find(
-                list_sought(case), options.workers, list_runs=partial(list_runs, case)
+                list_sought(case),
+                options.workers,
+                list_runs=partial(list_runs, case),
+                names=Names(partial(list_named, case)),
             ),
             copies=copies,
         ),

@@ -51,7 +51,15 @@ from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.datasets import DatasetSource, iter_datasets
 from ckptparse.recovery.evidence.texts import HEAD, is_graph, read_binary
 
-__all__ = ["Candidate", "is_archive", "is_stream", "iter_candidates", "iter_parts", "list_members"]
+__all__ = [
+    "Candidate",
+    "is_archive",
+    "is_stream",
+    "iter_candidates",
+    "iter_parts",
+    "list_members",
+    "unpack_stream",
+]
 
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
@@ -87,6 +95,8 @@ class Candidate(NamedTuple):
 
     offset: int
     size: int
+    name: str | None = None
+    """What the container calls it; None: as the part is called that it lies in."""
 
 
 class _Allowed:
@@ -249,11 +259,17 @@ _Inside = Callable[[Source], Source | None]
 def list_members(source: Source, limits: Limits) -> dict[str, _Inside]:
     """Return what opens the members of a zip or tar archive, by the paths that they have as parts.
 
-    Nothing of other files, and of archives that cannot be read.
+    Of an HDF5 file: the datasets that only h5py can read. Nothing of other files, and of archives
+    that cannot be read.
     """
-    opener = _opener_of(source.read_at(0, min(HEAD, source.size)))
+    head = source.read_at(0, min(HEAD, source.size))
+    opener = _opener_of(head)
     found: dict[str, _Inside] = {}
     with suppress(CheckpointError, zipfile.BadZipFile, tarfile.TarError, OSError, ValueError):
+        if head.startswith(_HDF5):
+            for dataset in iter_datasets(source, limits=limits):
+                if isinstance(dataset, DatasetSource):
+                    found.setdefault(dataset.path, dataset.within)
         if opener is _iter_zip:
             for one in _iter_infos(source, limits):
                 path = f"{source.path}:{one.info.filename}"
@@ -264,6 +280,16 @@ def list_members(source: Source, limits: Limits) -> dict[str, _Inside]:
                 there = partial(_part, path, offset=header.offset_data, size=header.size)
                 found.setdefault(path, there)
     return found
+
+
+def unpack_stream(source: Source, limits: Limits) -> Source | None:
+    """Return what a packed stream holds; None of other files, and if it cannot be unpacked."""
+    opener = _opener_of(source.read_at(0, min(HEAD, source.size)))
+    if opener in (None, _iter_zip, _iter_tar, _iter_text):
+        return None
+    with suppress(CheckpointError, zlib.error, OSError, EOFError, ValueError):
+        return next(opener(source, limits, _Allowed(source, limits, ignore)), None)
+    return None
 
 
 class _Info(NamedTuple):
@@ -442,10 +468,10 @@ def _in_safetensors(source: Source, limits: Limits, note: Note) -> Iterator[Cand
         return
     try:
         header = parse_json(source.read_at(8, size), limits, held=source.size)
-        for value in header.values():
+        for name, value in header.items():
             if "data_offsets" in value:
                 start, stop = value["data_offsets"]
-                yield Candidate(8 + size + start, stop - start)
+                yield Candidate(8 + size + start, stop - start, name)
     except LimitError as error:
         note(error.message)
     except (ValueError, TypeError, AttributeError, RecursionError):

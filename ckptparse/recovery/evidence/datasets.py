@@ -1,7 +1,8 @@
-"""Datasets of an HDF5 file that do not lie there in one piece: chunked, compressed, compact.
+"""Datasets of an HDF5 file, if h5py is installed.
 
-h5py reads them, if it is installed; each is a file of its own here, of its elements in C order.
-Nothing of it is read before something of its size is sought.
+Those that do not lie there in one piece (chunked, compressed, compact) are read by it: each is a
+file of its own here, of its elements in C order, of which nothing is read before something of its
+size is sought. Of those that do, it tells the names.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy as np
 from ckptparse.errors import LimitError, MalformedError, UnsupportedError
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource, Range
 from ckptparse.foreign import load_h5py
 from ckptparse.limits import Limits, Members
 from ckptparse.recovery.evidence.bounds import Note, ignore
@@ -25,7 +27,7 @@ from ckptparse.sources.hdf5_objects import iter_dataset_ids
 from ckptparse.sources.hdf5_pieces import Packed, check_pieces, held_bytes
 from ckptparse.sources.hdf5_stream import open_hdf5
 
-__all__ = ["DatasetSource", "iter_datasets"]
+__all__ = ["DatasetSource", "NamedDataset", "iter_datasets"]
 
 _DAMAGED = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError)
 """What h5py raises of damaged files."""
@@ -78,6 +80,22 @@ class DatasetSource:
     def close(self) -> None:
         """Do nothing: the file is closed by whoever opened it."""
 
+    def within(self, source: Source) -> DatasetSource:
+        """Return the same dataset of the file, opened again."""
+        return DatasetSource(source, self._name, self.size, None)
+
+
+class NamedDataset(JoinedSource):
+    """A dataset that lies in one piece of the file."""
+
+    __slots__ = ("file", "offset")
+
+    def __init__(self, source: Source, name: str, offset: int, size: int) -> None:
+        """Take the file, the path of the dataset in it, and where it lies."""
+        super().__init__(f"{source.path}:{name}", [Range(source, offset, size)])
+        self.file = source
+        self.offset = offset
+
 
 def _open(source: Source) -> Any:
     return open_hdf5(load_h5py(), source)
@@ -91,8 +109,8 @@ def _bytes_of(dataset: Any) -> bytes:
 
 def iter_datasets(
     source: Source, *, limits: Limits, members: Members | None = None, note: Note = ignore
-) -> Iterator[DatasetSource]:
-    """Iterate over the datasets of numbers that only h5py can read.
+) -> Iterator[DatasetSource | NamedDataset]:
+    """Iterate over the datasets of numbers, those first that only h5py can read.
 
     Nothing if it is not installed, or the file is damaged. Those that would take more than
     `Limits.decompressed_bytes` are left out, and all if there are more than `Limits.members`.
@@ -104,32 +122,42 @@ def iter_datasets(
         note: Is told what is left out.
     """
     members = members or Members(limits, source.size)
-    found: list[tuple[str, int]] = []
     try:
-        h5py = load_h5py()
-        packed = Packed(h5py, source.size, members)
         with _open(source) as file:
-            for name, dataset in iter_dataset_ids(h5py, file, limits, members, size=source.size):
-                # One of no shape is empty.
-                if dataset.shape is not None and _is_packed(dataset):
-                    with suppress(UnsupportedError):
-                        packed.take(dataset)
-                        size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
-                        if held_bytes(h5py, dataset, size) > limits.decompressed_bytes:
-                            note(
-                                f"a dataset has more bytes than Limits.decompressed_bytes "
-                                f"({limits.decompressed_bytes}) allows (raise the limit)"
-                            )
-                        elif size:
-                            found.append((name, size))
-            for name, size in found:
+            packed, named = _list_datasets(source, file, limits, members, note)
+            for name, size in packed:
                 yield DatasetSource(source, name, size, file)
+        yield from named
     except (UnsupportedError, LimitError) as error:
         note(error.message)
     except (MalformedError, *_DAMAGED):
         return
 
 
-def _is_packed(dataset: Any) -> bool:
-    """Tell whether a dataset holds numbers that do not lie in one piece of the file."""
-    return dataset.get_offset() is None and dataset.dtype.kind in "iufcb"
+def _list_datasets(
+    source: Source, file: Any, limits: Limits, members: Members, note: Note
+) -> tuple[list[tuple[str, int]], list[NamedDataset]]:
+    """Return the datasets of numbers that only h5py can read, with their sizes, and the others."""
+    h5py = load_h5py()
+    bounds = Packed(h5py, source.size, members)
+    packed, named = [], []
+    for name, dataset in iter_dataset_ids(h5py, file, limits, members, size=source.size):
+        # One of no shape is empty.
+        if dataset.shape is None or dataset.dtype.kind not in "iufcb":
+            continue
+        offset, size = dataset.get_offset(), dataset.get_storage_size()
+        if offset is not None:
+            if offset <= source.size - size:
+                named.append(NamedDataset(source, name, offset, size))
+            continue
+        with suppress(UnsupportedError):
+            bounds.take(dataset)
+            size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
+            if held_bytes(h5py, dataset, size) > limits.decompressed_bytes:
+                note(
+                    f"a dataset has more bytes than Limits.decompressed_bytes "
+                    f"({limits.decompressed_bytes}) allows (raise the limit)"
+                )
+            elif size:
+                packed.append((name, size))
+    return packed, named

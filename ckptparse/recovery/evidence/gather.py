@@ -27,6 +27,7 @@ from ckptparse.recovery.evidence.containers import iter_parts
 from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.members import Listings, Member
+from ckptparse.recovery.evidence.names import Names
 from ckptparse.recovery.evidence.payloads import SMALLEST, Match, find_anywhere, find_payloads
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.together import find_together
@@ -73,6 +74,8 @@ class Found(NamedTuple):
     """Chance that these are other bytes."""
     turned: Turned | None
     """How the axes of the tensor lie there, if they do so in another order."""
+    name: str | None
+    """What the run is called there, if that told that it is this one."""
 
 
 class _Anywhere:
@@ -284,6 +287,7 @@ class Evidence:
         workers: Workers = CALLER,
         *,
         list_runs: Callable[[], Sequence[Runs]] = tuple,
+        names: Names | None = None,
     ) -> dict[Wanted, Found]:
         """Find runs of bytes in the files.
 
@@ -291,6 +295,7 @@ class Evidence:
             wanted: The runs. Of those that are tensors: their shapes.
             workers: Who searches.
             list_runs: Gives what lies beside them in the data files.
+            names: What the tensors are called.
 
         Raises:
             StorageError: A worker failed.
@@ -303,17 +308,27 @@ class Evidence:
                 break
             try:
                 with closing(self.context.storage.open(path)) as source:
-                    for match in self._iter_matches(source, self.kinds[path], left, anywhere):
-                        file = self._file_of(match, path, source)
-                        one = Found(file, match.offset, match.chance, match.turned)
-                        found.setdefault(match.wanted, one)
+                    for match in self._iter_matches(
+                        source, self.kinds[path], left, anywhere, names
+                    ):
+                        self._keep_surest(match, path, source, found)
             except CheckpointError as error:
                 # A file that cannot be read gives nothing.
                 if error is workers.failure:
                     raise
-            for item in found:
+            # What is unsure may be found by its name in another file.
+            for item in [item for item, one in found.items() if one.chance <= HIGHEST_CHANCE]:
                 left.pop(item, None)
         return found
+
+    def _keep_surest(
+        self, match: Match, path: str, source: Source, found: dict[Wanted, Found]
+    ) -> None:
+        """Add what was found in a file, unless it is known with a lower chance."""
+        known = found.get(match.wanted)
+        if known is None or match.chance < known.chance:
+            file = self._file_of(match, path, source)
+            found[match.wanted] = Found(file, match.offset, match.chance, match.turned, match.name)
 
     def _iter_matches(
         self,
@@ -321,11 +336,14 @@ class Evidence:
         kind: str,
         wanted: Mapping[Wanted, Collection[TensorForm]],
         anywhere: _Anywhere,
+        names: Names | None,
     ) -> Iterator[Match]:
         """Iterate over runs at places that a container names; in an unknown file, anywhere."""
         found = set()
         limits, note = self.context.limits, self.bounds.of(source.path)
-        for match in find_payloads(source, wanted, limits=limits, forms=wanted, note=note):
+        for match in find_payloads(
+            source, wanted, limits=limits, forms=wanted, note=note, names=names
+        ):
             found.add(match.wanted)
             yield match
         if kind in _UNKNOWN:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from ckptparse.coding.checksum import crc32c
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.crc.windows import Wanted
 from ckptparse.files.storage import Source
 from ckptparse.limits import Limits
@@ -16,6 +17,8 @@ from ckptparse.recovery.evidence.axes import LARGEST as LARGEST_TURNED
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, orders_of, turn_back
 from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.evidence.containers import Candidate, iter_candidates, iter_parts
+from ckptparse.recovery.evidence.datasets import NamedDataset
+from ckptparse.recovery.evidence.names import MOST_NAMESAKES, Names
 from ckptparse.recovery.workers import CALLER, Piece, Workers
 
 __all__ = ["LARGEST", "SMALLEST", "Match", "find_anywhere", "find_payloads", "iter_pieces"]
@@ -36,7 +39,8 @@ file, 16 times its size, or 64 MiB more."""
 _FREE_TRIES = 10_000
 _BYTES_A_TRY = 256
 """Places of a file that are tried, and for how many bytes there may be one more: each takes ten
-microseconds. A container names few beside those of its tensors."""
+microseconds. A container names few beside those of its tensors. What has a name of its own there
+is one of these."""
 _FREE_TRIED = 1 << 28
 _MOST_TRIED = 64
 """Bytes at these places, and how many times the file that may be more: places overlap."""
@@ -61,6 +65,8 @@ class Match:
     """Chance that these are other bytes: the number of places that were tried, / 2^32."""
     turned: Turned | None = None
     """How its axes lie there; None: in their own order."""
+    name: str | None = None
+    """What it is called there, if that told that it is this run."""
 
 
 Forms = Mapping[Wanted, Collection[TensorForm]]
@@ -73,8 +79,9 @@ def find_payloads(
     limits: Limits,
     forms: Forms | None = None,
     note: Note = ignore,
+    names: Names | None = None,
 ) -> Iterator[Match]:
-    """Find runs at the places that a container names, each once.
+    """Find runs at the places that a container names, each until it is surely found.
 
     Args:
         source: The file.
@@ -84,42 +91,94 @@ def find_payloads(
         forms: Of runs that are tensors: their shapes. They are found with their axes in another
             order, too.
         note: Is told what was left out.
+        names: What runs are called. One that has its name there fits by chance as seldom.
     """
-    wanted = list(wanted)
-    after = dict(pairwise(wanted))
-    following: Wanted | None = None
-    expected = 0
-    left = _by_size(wanted, _SMALLEST_NAMED)
+    hits = _Hits(source, list(wanted), names)
     turner = _Turner(forms or {}, limits, source.size, note)
-    tried = 0
     places = _FREE_TRIES + source.size // _BYTES_A_TRY
     read = _FREE_TRIED + _MOST_TRIED * source.size
     for part in iter_parts(source, limits=limits, note=note):
-        seen: set[tuple[int, int]] = set()
-        for offset, size in iter_candidates(part, left.keys(), limits=limits, note=note):
-            crcs = left.get(size)
-            if not crcs or (offset, size) in seen or offset + size > part.size:
-                continue
-            seen.add((offset, size))
-            places, read = places - 1, read - size
+        for place in _iter_sought(part, hits.left, limits, note):
+            size = place.size
+            places, read = places - (place.name is None), read - size
             if min(places, read) < 0:
                 note("its structure names very many places, and not all of them were tried")
                 return
-            for crc, turned in _read_as(part, Candidate(offset, size), turner):
-                tried += 1
-                expected += following is not None
-                if crc in crcs:
-                    item = Wanted(size, crc)
-                    # Of one that is expected, nothing else was tried: only it may fit by chance.
-                    hits = expected if item == following else tried * len(crcs)
-                    chance = hits / _CHECKSUMS
-                    following = after.get(item)
-                    crcs.discard(crc)
-                    turner.note(turned)
-                    yield Match(item, part, offset, chance, turned)
+            for crc, turned in _read_as(part, place, turner):
+                if hits.fits(size, crc):
+                    match = hits.take(part, place, crc, turned)
+                    if match is not None:
+                        turner.note(turned)
+                        yield match
                     break
-        if not any(left.values()):
+        if not any(hits.left.values()):
             return
+
+
+def _iter_sought(
+    part: Source, left: Mapping[int, set[int]], limits: Limits, note: Note
+) -> Iterator[Candidate]:
+    """Iterate over the places within a part where runs of sizes may be that are still sought."""
+    seen: set[tuple[int, int]] = set()
+    for place in iter_candidates(part, left.keys(), limits=limits, note=note):
+        span = place.offset, place.size
+        if left.get(place.size) and span not in seen and sum(span) <= part.size:
+            seen.add(span)
+            yield place
+
+
+class _Hits:
+    """What of some runs is still sought, and how often something else may have fitted by chance.
+
+    Attributes:
+        left: Checksums by size. One that was found stays there while that is not sure.
+    """
+
+    def __init__(self, source: Source, wanted: Sequence[Wanted], names: Names | None) -> None:
+        self.left = _by_size(wanted, _SMALLEST_NAMED)
+        self._source = source
+        self._names = names
+        self._after = dict(pairwise(wanted))
+        self._following: Wanted | None = None
+        self._tried = self._expected = 0
+        self._unsure: dict[Wanted, float] = {}
+
+    def fits(self, size: int, crc: int) -> bool:
+        """Count a place that is tried; tell whether it has a checksum that is sought."""
+        self._tried += 1
+        self._expected += self._following is not None
+        return crc in self.left[size]
+
+    def take(self, part: Source, place: Candidate, crc: int, turned: Turned | None) -> Match | None:
+        """Return what was found at a place that fits; None if it is known with a lower chance."""
+        item = Wanted(place.size, crc)
+        # Of one that is expected, nothing else was tried: only it may fit by chance.
+        is_next = item == self._following
+        hits = self._expected if is_next else self._tried * len(self.left[place.size])
+        called = None
+        if hits > HIGHEST_CHANCE * _CHECKSUMS:
+            called = self._name_of(part, place, item)
+            hits = hits if called is None else min(hits, self._tried * MOST_NAMESAKES)
+        chance = hits / _CHECKSUMS
+        self._following = self._after.get(item)
+        if chance <= HIGHEST_CHANCE:
+            self.left[item.size].discard(crc)
+        elif chance >= self._unsure.get(item, 1.0):
+            return None
+        else:
+            self._unsure[item] = chance
+        if isinstance(part, NamedDataset):
+            # It is read where it lies in the file.
+            return Match(item, part.file, part.offset, chance, turned, called)
+        return Match(item, part, place.offset, chance, turned, called)
+
+    def _name_of(self, part: Source, place: Candidate, item: Wanted) -> str | None:
+        """Return what a run is called at a place, if it has this name."""
+        if self._names is None:
+            return None
+        name = place.name or part.path.removeprefix(self._source.path).removeprefix(":")
+        name = name or part.path
+        return name if self._names.mean(name, item) else None
 
 
 def _read_as(

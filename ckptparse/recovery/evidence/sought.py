@@ -18,7 +18,7 @@ from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.examination.readers import DataFile
 from ckptparse.recovery.evidence.axes import TensorForm
 
-__all__ = ["Runs", "list_runs", "list_sought"]
+__all__ = ["Runs", "list_named", "list_runs", "list_sought"]
 
 IntColumn = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
@@ -46,6 +46,22 @@ def list_sought(case: Case) -> dict[Wanted, set[TensorForm]]:
         for item in map(Wanted, *columns):
             found.setdefault(item, set())
     return found
+
+
+def list_named(case: Case) -> Iterator[tuple[str, Wanted]]:
+    """Iterate over the names of lost tensors, each with its size and checksum; not over slices."""
+    for name, part in case.held_parts():
+        payload = part.payload
+        if not part.is_lost or name.piece is not None or payload is None:
+            continue
+        if payload.crc32c is not None:
+            yield name.tensor, Wanted(payload.size, payload.crc32c)
+    failed = case.failed
+    if failed is not None:
+        lost = np.flatnonzero(~failed.good & (failed.sizes > 0))
+        columns = lost.tolist(), failed.sizes[lost].tolist(), failed.crcs[lost].tolist()
+        for number, *item in zip(*columns, strict=True):
+            yield failed.names[number], Wanted(*item)
 
 
 @dataclass(frozen=True, slots=True)
