@@ -7,7 +7,7 @@ memory as the text.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from json.encoder import encode_basestring_ascii as _quote
 from math import isfinite
 from typing import Any
@@ -124,11 +124,31 @@ def _text(value: Any, line: str, step: str) -> str:
         return repr(value)
     if not isinstance(value, (dict, list, tuple)):
         return json.dumps(value, allow_nan=False)
+    return _of_object(value, line, step) if isinstance(value, dict) else _of_list(value, line, step)
+
+
+def _of_object(value: dict[str, Any], line: str, step: str) -> str:
     if not value:
-        return "{}" if isinstance(value, dict) else "[]"
+        return "{}"
     inner = line + step
-    if isinstance(value, dict):
-        fields = [f"{_quote(key)}: {_text(one, inner, step)}" for key, one in value.items()]
-        return f"{{{inner}{f',{inner}'.join(fields)}{line}}}"
-    items = [_text(one, inner, step) for one in value]
+    fields: list[str] = []
+    for key, one in value.items():
+        # Most values are texts, whole numbers and None: a call for each takes as long again.
+        kind = type(one)
+        if kind is str:
+            fields.append(f"{_quote(key)}: {_quote(one)}")
+        elif one is None:
+            fields.append(f"{_quote(key)}: null")
+        elif kind is int:
+            fields.append(f"{_quote(key)}: {one}")
+        else:
+            fields.append(f"{_quote(key)}: {_text(one, inner, step)}")
+    return f"{{{inner}{f',{inner}'.join(fields)}{line}}}"
+
+
+def _of_list(value: Sequence[Any], line: str, step: str) -> str:
+    if not value:
+        return "[]"
+    inner = line + step
+    items = [_quote(one) if type(one) is str else _text(one, inner, step) for one in value]
     return f"[{inner}{f',{inner}'.join(items)}{line}]"

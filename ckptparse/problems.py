@@ -229,7 +229,7 @@ class Problem:
         """Return the attributes as plain strings."""
         return {
             "code": self.code,
-            "severity": self.severity.value,
+            "severity": self.severity._value_,
             "where": self.where,
             "message": self.message,
         }

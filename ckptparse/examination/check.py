@@ -183,7 +183,8 @@ def mismatch_note(stored: int | None, computed: int, zeros: int, size: int) -> s
 
 
 def _here(rule: EvidenceRule, payload: Payload) -> tuple[EvidenceRecord, ...]:
-    return (EvidenceRecord.at(rule, payload.place),)
+    file = payload.file
+    return (EvidenceRecord(rule, file.path, payload.offset, payload.size, None, file.inside),)
 
 
 def _is_all_zeros(files: DataFiles, payload: Payload) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -77,34 +77,43 @@ class PlainRows:
     origin: Origin
     big_endian: bool
     chance: float
+    _stops: list[int] = field(init=False, repr=False, compare=False)
+    _files: dict[int, DataFile] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Note what is asked for every row that is made: where blocks end, and the data files."""
+        object.__setattr__(self, "_stops", [block.stop for block in self.blocks])
+        files = {shard: DataFile(path) for shard, path in self.paths.items()}
+        object.__setattr__(self, "_files", files)
 
     def block(self, row: int) -> IndexBlock:
         """Return the block that holds a row."""
-        return self.blocks[bisect_right(self.blocks, row, key=lambda block: block.stop)]
+        return self.blocks[bisect_right(self._stops, row)]
 
     def uncorrected(self, numbers: IntColumn) -> npt.NDArray[np.bool_]:
         """Tell of some rows whether the blocks that hold them were not corrected."""
-        stops = np.array([block.stop for block in self.blocks], np.int64)
+        stops = np.array(self._stops, np.int64)
         whole = np.array([block.offset is not None for block in self.blocks], np.bool_)
         found: npt.NDArray[np.bool_] = whole[np.searchsorted(stops, numbers, side="right")]
         return found
 
     def payload(self, row: int) -> Payload:
         """Describe the bytes of one tensor."""
-        entry, block = self.columns.entry(row), self.block(row)
+        columns, block = self.columns, self.block(row)
+        shard = int(columns.shard_ids[row])
         return Payload(
-            entry.data_type,
-            entry.shape,
-            DataFile(self.paths[entry.shard_id]),
-            entry.offset,
-            entry.size,
-            entry.crc32c,
+            int(columns.data_types[row]),
+            columns.shapes[row],
+            self._files[shard],
+            int(columns.offsets[row]),
+            int(columns.sizes[row]),
+            int(columns.crcs[row]),
             True,
             DAMAGED_DATA,
             max(block.chance, self.chance),
             self.index,
             self.origin,
-            entry.shard_id,
+            shard,
             self.big_endian,
             block=block.offset,
             grounds=block.grounds,
@@ -120,13 +129,13 @@ class PlainRows:
 
     def patches_of(self, rows: npt.NDArray[np.intp]) -> tuple[PatchedRange, ...]:
         """Return what was corrected in the blocks of the index that hold some rows."""
-        stops = np.array([block.stop for block in self.blocks], np.int64)
+        stops = np.array(self._stops, np.int64)
         used = distinct(np.searchsorted(stops, rows, side="right"))
         return tuple(patch for number in used for patch in self.blocks[number].patches)
 
     def chances(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the chance of each of some rows that it is wrong."""
-        stops = np.array([block.stop for block in self.blocks], np.int64)
+        stops = np.array(self._stops, np.int64)
         chances = np.array([max(block.chance, self.chance) for block in self.blocks], np.float64)
         found: npt.NDArray[np.float64] = chances[np.searchsorted(stops, rows, side="right")]
         return found
