@@ -54,6 +54,7 @@ def test_multiplication_commutes_and_distributes(a: int, b: int, c: int) -> None
     assert multiply(a, b) == multiply(b, a)
     assert multiply(a, b ^ c) == multiply(a, b) ^ multiply(a, c)
     assert multiply(a, field.ONE) == a
+    assert field.multiply_by(a, b) == multiply(a, b)
 
 
 @given(st.binary(max_size=100), st.integers(0, 5000))

@@ -32,6 +32,7 @@ __all__ = [
     "discrete_log_below",
     "linear_table",
     "multiply",
+    "multiply_by",
     "multiply_each",
     "multiply_table",
     "power_of_x",
@@ -115,6 +116,23 @@ def multiply_table(factor: int) -> Registers:
         # Bit 31 is 1, and each bit below it is x times the one above.
         images.append(images[-1] >> 1 ^ (_POLYNOMIAL if images[-1] & 1 else 0))
     return linear_table(images[::-1])
+
+
+@lru_cache(maxsize=16)
+def _rows_of(factor: int) -> list[list[int]]:
+    rows: list[list[int]] = multiply_table(factor).tolist()
+    return rows
+
+
+def multiply_by(value: int, factor: int) -> int:
+    """Multiply two polynomials modulo P by a table of one that is asked for again and again."""
+    first, second, third, fourth = _rows_of(factor)
+    return (
+        first[value & 0xFF]
+        ^ second[value >> 8 & 0xFF]
+        ^ third[value >> 16 & 0xFF]
+        ^ fourth[value >> 24]
+    )
 
 
 def linear_table(images: Sequence[int]) -> Registers:

@@ -17,7 +17,14 @@ from typing import Any, Final
 import numpy as np
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
-from ckptparse.crc.field import ORDER, discrete_log, multiply, power_of_x, raw_register
+from ckptparse.crc.field import (
+    ORDER,
+    discrete_log,
+    multiply,
+    multiply_by,
+    power_of_x,
+    raw_register,
+)
 
 __all__ = [
     "CONSTANTS",
@@ -86,13 +93,14 @@ def derive_word(crc: int, size: int) -> bytes | None:
 def derive_tail(crc: int, head_crc: int, size: int) -> bytes | None:
     """Return the `size` 1 to 4 bytes that give `crc` when they follow bytes of `head_crc`."""
     zeros = _with_zeros(head_crc, size)
-    word = multiply(crc ^ zeros, power_of_x(-32))
+    word = multiply_by(crc ^ zeros, power_of_x(-32))
     spare = 32 - 8 * size
     if word & (1 << spare) - 1:
         return None
     return (word >> spare).to_bytes(size, "little")
 
 
+@lru_cache(maxsize=1024)
 def _with_zeros(crc: int, size: int) -> int:
     return multiply(crc ^ 0xFFFFFFFF, power_of_x(8 * size)) ^ 0xFFFFFFFF
 
@@ -112,7 +120,7 @@ def derive_integer(crc: int, *, big_endian: bool = False) -> tuple[int, float]:
         word = derive_tail(crc, crc_of_zeros(4), 4)
         value = int.from_bytes(word or b"", "big")
     else:
-        register = multiply(crc ^ crc_of_zeros(8), power_of_x(-64))
+        register = multiply_by(crc ^ crc_of_zeros(8), power_of_x(-64))
         value = register  # Bit 0 of byte 0 has the highest power, and that is bit 0 here.
     return value, 2.0 ** (max(value.bit_length(), 1) - 32)
 

@@ -106,7 +106,7 @@ class Copies:
 
     def _beside(self, payload: Payload, seen: set[DataFile]) -> Iterator[Payload]:
         """Iterate over its place in other files that have the name of such a data file."""
-        split = split_data_path(payload.file.path)
+        split = split_data_path(payload.file.path) if self._paths else None
         for path in () if split is None else self._paths.get(split[1:], ()):
             file = DataFile(path)
             if file not in seen and (self._files.size(file) or 0) > payload.offset:

@@ -28,7 +28,7 @@ from ckptparse.examination.places import Place, are_telling, is_telling
 from ckptparse.examination.plausibility import has_magnitudes, is_plausible
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
-from ckptparse.recovery.statistics import judge_elements
+from ckptparse.recovery.statistics import judge_at
 
 __all__ = ["OtherFiles", "find_doubted", "is_like_weights", "shows_itself"]
 
@@ -304,10 +304,7 @@ def is_like_weights(files: DataFiles, payload: Payload) -> bool:
         return True
     width = item_size(payload.data_type) or 1
     data = files.read(payload.file, payload.offset, min(payload.size, _JUDGED) // width * width)
-    judged = judge_elements(
-        data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
-    )
-    return not judged.suspect
+    return not judge_at(files, payload, data)
 
 
 def _look_at_value(

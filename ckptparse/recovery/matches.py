@@ -40,7 +40,7 @@ from ckptparse.recovery.mended import (
 )
 from ckptparse.recovery.recipe import Patch
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.statistics import judge_elements
+from ckptparse.recovery.statistics import judge_at
 
 __all__ = ["Matcher", "taken_from"]
 
@@ -181,7 +181,7 @@ class Matcher:
         found: dict[int, Place] = {}
         numbers = numbers[(rows.sizes[numbers] > 0) & self._twins.are_alone(rows, numbers)]
         for path in rows.paths:
-            mine = np.intersect1d(rows.of_path(path), numbers)
+            mine = np.intersect1d(rows.of_path(path), numbers, assume_unique=True)
             for place in self._sure_places(DataFile(path)):
                 there = place.hold_rows(self._files, rows, mine)
                 found.update(dict.fromkeys(rows.rows[mine[there]].tolist(), place))
@@ -405,10 +405,9 @@ class Matcher:
         data += bytes(payload.size - available)
         absent = [(available, payload.size)] if available < payload.size else []
         width = item_size(payload.data_type) or 1
-        odd = judge_elements(
-            data, payload.data_type, offset=payload.offset, big_endian=payload.big_endian
-        )
-        doubted = [(start * width, stop * width) for start, stop in odd.suspect]
+        # What is absent is zeros: at that place and of that size nothing else is judged.
+        odd = judge_at(self._files, payload, data)
+        doubted = [(start * width, stop * width) for start, stop in odd]
         holes = check.holes if check is not None else ()
         return Copy(data, absent, [*doubted, *holes])
 

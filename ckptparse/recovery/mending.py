@@ -78,18 +78,17 @@ def _is_claim(
 
 def mend_tensor(checked: CheckedTensor, mender: Mender, case: Case) -> MendedTensor:
     """Mend the parts of one tensor, and say what is known of the whole then."""
-    known = checked.report()
     if checked.layout is not None:
-        return MendedTensor(checked, (), known)
+        return MendedTensor(checked, (), checked.report())
     parts = tuple(
         MendedPart(part, _mend_part(checked.name_of(part), part, mender, case))
         for part in checked.parts
     )
     if checked.is_sliced:
-        outcome = _sum_up(known.outcome, parts, checked)
+        outcome = _sum_up(checked.outcome(), parts, checked)
     else:
         outcome = parts[0].mended.outcome
-    return MendedTensor(checked, parts, replace(known, outcome=outcome))
+    return MendedTensor(checked, parts, checked.report(outcome))
 
 
 def _mend_part(name: PartName, part: Part, mender: Mender, case: Case) -> Mended:

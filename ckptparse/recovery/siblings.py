@@ -97,6 +97,8 @@ class Siblings:
     def named(self, name: PartName, payload: Payload) -> list[Payload]:
         """Return siblings' payloads of that name, dtype, shape and size."""
         self._load()
+        if not self._saves:
+            return []
         if name not in self._named:
             self._named[name] = [one for save in self._saves for one in save.named(name)]
         return [

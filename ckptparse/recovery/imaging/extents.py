@@ -132,6 +132,7 @@ def find_anchors(
         For each segment, (number of the file, placement) of each payload found.
     """
     known: set[tuple[int, Piece]] = set()
+    tried: set[tuple[Piece, int]] = set()
     sought = [_marking(file, block) for file in files]
     overlap = max((piece.size for file in files for piece in file.pieces), default=0)
     for first in range(start, image.size, SEGMENT):
@@ -146,7 +147,7 @@ def find_anchors(
                 if position < first + SEGMENT:
                     known.add((index, piece))
                     found.append((index, Placement(piece.offset, piece.size, position)))
-            for index, (piece, placement) in _neighbours(image, files, found, known):
+            for index, (piece, placement) in _neighbours(image, files, found, known, tried):
                 known.add((index, piece))
                 found.append((index, placement))
         yield found
@@ -237,8 +238,12 @@ def _neighbours(
     files: Sequence[DataFile],
     found: Iterable[tuple[int, Placement]],
     known: set[tuple[int, Piece]],
+    tried: set[tuple[Piece, int]],
 ) -> Iterator[tuple[int, tuple[Piece, Placement]]]:
-    """Iterate over payloads that are beside found ones, at the same distance."""
+    """Iterate over payloads that are beside found ones, at the same distance.
+
+    Where one was `tried` in vain, it is not looked for again.
+    """
     by_file: dict[int, list[Placement]] = defaultdict(list)
     for index, placement in found:
         by_file[index].append(placement)
@@ -249,9 +254,12 @@ def _neighbours(
                 continue
             for distance in near(placements, piece.offset):
                 position = piece.offset + distance
+                if (piece, position) in tried:
+                    continue
                 if lies_at(image, piece, position):
                     yield index, (piece, Placement(piece.offset, piece.size, position))
                     break
+                tried.add((piece, position))
 
 
 def put_together(
