@@ -183,8 +183,8 @@ class Limits:
     many entries that are not written as protobuf writes them (16 of them count as one if none has
     more than 16 fields, or one of them twice); of the others `verify` and `recover` look at some.
     `ls` lists so many. A report as JSON, or in a pipe, lists a quarter as many, and one for each
-    KiB; the others are counted. `Recovery.write` takes as many; one in an npz or a `.npy` file
-    counts twice, in HDF5 three times.
+    KiB; the others are counted. `Recovery.write` takes as many; one in an npz counts twice, in HDF5
+    five times, in a `.npy` file eight times.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""

@@ -368,9 +368,11 @@ class OutputDirectory:
             raise ValueError(f"Expected the name of a file in the directory, found {name!r}")
         path = os.path.join(self._temporary, name)
         with explained(self):
-            if os.path.lexists(path):
-                raise already_there(os.path.join(self._place, name))
-            stream = os.fdopen(os.open(path, CREATE, 0o666), "w+b")
+            try:
+                descriptor = os.open(path, CREATE, 0o666)
+            except FileExistsError:
+                raise already_there(os.path.join(self._place, name)) from None
+            stream = os.fdopen(descriptor, "w+b")
         self._outputs.append(_Output(name, path, path, stream))
         return stream
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import ckptparse
-from ckptparse import LimitError, Limits
+from ckptparse import DEFAULT_LIMITS, LimitError, Limits
+from ckptparse.limits import check_listed
 from ckptparse.recovery.chosen import Chosen
 
 COUNT = 60
@@ -74,3 +75,17 @@ def test_a_recovery_of_too_many_is_refused_before_any_is_read(
     fewer = ckptparse.recover(path, limits=Limits(small_tensors=allowed - 4))
     with pytest.raises(LimitError):
         fewer.write(tmp_path / "made" / name, offer="plausible", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("out.ckpt", 1), ("out.safetensors", 1), ("out.npz", 2), ("out.h5", 5), ("out/", 8)],
+)
+def test_what_a_tensor_costs_in_a_format_is_what_it_counts(
+    name: str, weight: int, path: Path, tmp_path: Path
+) -> None:
+    recovery = ckptparse.recover(path, limits=Limits(small_tensors=40))
+    with pytest.raises(LimitError, match=f"^{4 * weight} times the number of tensors to write"):
+        recovery.write(tmp_path / name, offer="plausible")
+    # With 10 KiB for each, as few as real models have, there is no bound for any format.
+    check_listed(DEFAULT_LIMITS, 100_000, 100_000 * 10 << 10, weight=weight)
