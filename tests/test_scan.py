@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import zip_longest
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -415,3 +416,62 @@ def test_the_files_of_a_directory_come_before_those_below_it(tmp_path: Path) -> 
         files = walking.Walk(LOCAL).iter_files(str(tmp_path), status, files_first=files_first)
         orders.append([Path(file).relative_to(tmp_path).as_posix() for file, _ in files])
     assert orders == [["d", "b/3", "b/c/2", "a/1"], ["a/1", "b/3", "b/c/2", "d"]]
+
+
+# An image that begins with an index.
+
+TINY = 60
+
+
+def two_saves() -> list[dict[str, bytes]]:
+    """Two saves of tiny tensors: their files, with indexes of several blocks."""
+    made = []
+    for seed in (1, 2):
+        values = np.random.default_rng(seed).normal(0, 0.05, TINY).astype("<f4")
+        bundle = builder.Bundle()
+        for number, value in enumerate(values):
+            bundle.add(f"v{number:03d}", np.array(value))
+        made.append(bundle.files("m", block_size=200))
+    return made
+
+
+def interleave(streams: list[bytes], block: int) -> bytes:
+    pieces = [
+        [data[at : at + block].ljust(block, b"\0") for at in range(0, len(data), block)]
+        for data in streams
+    ]
+    return b"".join(piece or b"" for row in zip_longest(*pieces) for piece in row)
+
+
+def test_nothing_is_derived_from_blocks_of_two_indexes(tmp_path: Path) -> None:
+    """A later block of one index would be read behind the first ones of the other."""
+    one, other = two_saves()
+    path = tmp_path / "m.index"
+    path.write_bytes(interleave([one["m.index"][:1500], other["m.index"][:1500]], 512))
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert len(recovery) > 20
+    assert {str(one.status) for one in recovery.values()} == {"unverified"}
+    assert "index.order" in [problem.code for problem in recovery.report.problems]
+    assert any("has two values" in problem.message for problem in recovery.report.problems)
+
+
+def test_blocks_of_an_index_that_lie_there_twice_prove_what_they_say(tmp_path: Path) -> None:
+    one, _ = two_saves()
+    index = one["m.index"]
+    (tmp_path / "m.index").write_bytes(index[:700] + index[:-20])
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert sum(found.status == "derived" for found in recovery.values()) > TINY // 2
+
+
+def test_an_image_that_begins_with_a_block_of_an_index_is_scanned(tmp_path: Path) -> None:
+    one, other = two_saves()
+    data = "m.data-00000-of-00001"
+    image = interleave([one["m.index"], other["m.index"]], 512)
+    image += interleave([other[data]], 512) + pad(other["m.index"])
+    (tmp_path / "disk.img").write_bytes(image)
+    assert ckptparse.identify(tmp_path / "disk.img").kind == "v2-index"
+    recovery = ckptparse.recover(tmp_path / "disk.img")
+    assert len(recovery) == TINY
+    assert {str(one.status) for one in recovery.values()} == {"verified"}
+    values = np.random.default_rng(2).normal(0, 0.05, TINY).astype("<f4")
+    assert [recovery[f"v{number:03d}"].read() for number in range(TINY)] == list(values)

@@ -39,6 +39,7 @@ from ckptparse.examination.salvaged import (
     SalvagedRun,
     SalvagedTable,
     TableCodes,
+    iter_entries,
 )
 from ckptparse.examination.salvaged_blocks import LONGEST_BLOCK, BlockSearch, TableLook
 from ckptparse.examination.small_blocks import SmallBlocks
@@ -443,9 +444,14 @@ class _Scan:
         return self.keep is not None or self._look.files.singles.take()
 
     def _check_order(self) -> None:
-        """Report keys that do not rise; of those without proof, keep the longest rising chain."""
+        """Report keys that do not rise; of those without proof, keep the longest rising chain.
+
+        If one of them has two values that are proved, blocks of two tables lie in the file. Which
+        of them are of this one, nothing tells: no entry is proved then.
+        """
         kept: list[SalvagedEntry | SalvagedRun] = []
         waiting: list[SalvagedEntry] = []
+        rises = True
         for one in self.found:
             if isinstance(one, SalvagedEntry) and not one.proved:
                 waiting.append(one)
@@ -459,12 +465,18 @@ class _Scan:
             if last is None or first > last:
                 kept.append(one)
                 continue
+            rises = False
             message = f"expected a key above {last!r}, found {first!r}"
             self._look.report(self._look.codes.order, message)
             # Within a run keys rise, so that only its first is not above the one before.
             lowest, *others = [one] if isinstance(one, SalvagedEntry) else one
             kept += [replace(lowest, proved=False), *others]
         kept += _between(_last_key(kept), waiting, None)
+        key = None if rises else _find_contradiction(kept)
+        if key is not None:
+            message = f"{key!r} has two values: blocks of two tables lie in the file"
+            self._look.report(self._look.codes.order, message)
+            kept = [replace(entry, proved=False) for entry in iter_entries(kept)]
         self.found = kept
 
 
@@ -473,6 +485,17 @@ def _bytes_of(one: SalvagedEntry | SalvagedRun) -> int:
     if isinstance(one, SalvagedRun):
         return ROW_BYTES * len(one) + 2 * len(one.columns.keys)
     return ENTRY_BYTES + 2 * len(one.key)
+
+
+def _find_contradiction(found: Sequence[SalvagedEntry | SalvagedRun]) -> bytes | None:
+    """Return a key that has two different values in whole blocks; None if none has."""
+    known: dict[bytes, bytes | None] = {}
+    for entry in iter_entries(found):
+        if entry.block is not None and entry.block.proved:
+            value = known.setdefault(entry.key, entry.value)
+            if None not in (value, entry.value) and value != entry.value:
+                return entry.key
+    return None
 
 
 def _last_key(found: Sequence[SalvagedEntry | SalvagedRun]) -> bytes | None:

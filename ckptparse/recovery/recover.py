@@ -190,8 +190,18 @@ def _find(place: str, options: _Options, context: Context) -> Recovery:
     if not recovery and _is_directory(place, context):
         # A directory of fragments, under any names, looks like a directory of V1 files.
         return _inside(place, None, options.mapfile, context) or recovery
+    is_file = choice.candidate.renamed_index == choice.candidate.path
+    if is_file and not recovery.report.ok:
+        # An image may begin with blocks of an index, which lies whole further on.
+        inside = _inside(place, None, options.mapfile, context)
+        if inside is not None and _count_proved(inside) > _count_proved(recovery):
+            return inside
     recovery.report = explain_choice(recovery.report, choice, context)
     return recovery
+
+
+def _count_proved(recovery: Recovery) -> int:
+    return sum(one.status.proved for one in recovery.report.tensors.values())
 
 
 def _roles_of(report: Report, evidence: Evidence, asked: Mapping[str, Any]) -> dict[str, str]:
