@@ -9,6 +9,8 @@ Importing the package imports little: each public name brings its module when fi
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -253,6 +255,39 @@ def __getattr__(name: str) -> object:
     value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _finish_imports() -> None:
+    """Wait until no other thread imports a module of this package.
+
+    A child that is forked meanwhile has half of that module, and a lock on it that nobody opens.
+    """
+    waited: set[str] = set()
+    while True:
+        names = [name for name in list(sys.modules) if name.startswith(f"{__name__}.")]
+        begun = {name for name in names if _is_begun(name)} - waited
+        if not begun:
+            return
+        for name in begun:
+            _wait_for(name)
+        # What this thread is importing itself stays begun.
+        waited |= {name for name in begun if _is_begun(name)}
+
+
+def _wait_for(name: str) -> None:
+    try:
+        import_module(name)
+    except ImportError:
+        return  # It failed in the other thread, too, and is no module then.
+
+
+def _is_begun(name: str) -> bool:
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return bool(getattr(spec, "_initializing", False))  # What `import` looks at to wait.
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_finish_imports)
 
 
 def __dir__() -> list[str]:

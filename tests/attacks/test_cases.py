@@ -42,6 +42,31 @@ print(done)
 os._exit(0)
 """
 
+FORK_OF_IMPORT = """
+import os, signal, sys, threading, time
+from importlib.machinery import SourceFileLoader
+import ckptparse
+prefix = sys.argv[1]
+run_module, started = SourceFileLoader.exec_module, threading.Event()
+
+def slowly(self, module):
+    if module.__name__ == "ckptparse.examination.report":
+        started.set()
+        time.sleep(0.5)
+    run_module(self, module)
+
+SourceFileLoader.exec_module = slowly
+thread = threading.Thread(target=lambda: ckptparse.verify(prefix))
+thread.start()
+started.wait()
+child = os.fork()
+if not child:
+    signal.alarm(10)
+    os._exit(0 if ckptparse.verify(prefix).ok else 1)
+print(os.waitpid(child, 0)[1])
+thread.join()
+"""
+
 FORK_OF_ARCHIVE = """
 import os, signal, sys, threading
 import ckptparse
@@ -352,6 +377,12 @@ def test_a_child_that_is_forked_while_threads_read_reads_on(tmp_path: Path) -> N
     for number in range(200):
         made.add(f"t/{number}", np.full(50, number, np.float32))
     assert run_child(FORK, made.write(tmp_path / "m")) == "12\n"
+
+
+def test_a_child_that_is_forked_while_a_thread_imports_reads_on(tmp_path: Path) -> None:
+    made = b.Bundle()
+    made.add("w", np.float32(1))
+    assert run_child(FORK_OF_IMPORT, made.write(tmp_path / "m")) == "0\n"
 
 
 def test_a_child_finds_an_archive_open_that_a_thread_of_its_parent_was_reading(
