@@ -25,6 +25,7 @@ from ckptparse.files.local import LocalSource, LocalStorage
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.graph.object_graph import ObjectGraph
+from ckptparse.recovery.chosen import Chosen
 from ckptparse.recovery.opened import OpenedFiles
 
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -424,6 +425,32 @@ def test_what_cannot_be_read_any_more_is_left_out_and_named(name: str, tmp_path:
     arrays = arrays_of(tmp_path / name, tmp_path)
     assert "../escape" not in arrays and arrays["report"] == 1
     assert report_of(tmp_path / name)["left_out"] == written.left_out
+
+
+def test_many_that_cannot_be_read_any_more_are_found_in_one_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = {f"w{number:02}": np.arange(8.0) + number for number in range(40)}
+    prefix = save(tmp_path / "run" / "m", arrays)
+    recovery = ckptparse.recover(prefix)
+    raw = bytearray(data_of(prefix).read_bytes())
+    for number in range(0, 40, 2):
+        raw[64 * number] ^= 1
+    data_of(prefix).write_bytes(raw)
+    asked = dict.fromkeys(arrays, 0)
+    read = Chosen.read
+
+    def noted(self: Chosen) -> Any:
+        asked[self.name] += 1
+        return read(self)
+
+    monkeypatch.setattr(Chosen, "read", noted)
+    written = recovery.write(tmp_path / "out.npz")
+    assert list(written.left_out) == [f"w{number:02}" for number in range(0, 40, 2)]
+    assert all("changed" in why for why in written.left_out.values())
+    assert max(asked.values()) <= 3
+    with np.load(tmp_path / "out.npz") as made:
+        assert (made["w39"] == arrays["w39"]).all()
 
 
 @pytest.mark.parametrize("name", ["x.pt", "x.pb", "x.zip", "x.gguf"])

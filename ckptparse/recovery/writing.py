@@ -7,6 +7,7 @@ missing elements get, and what the report beside the file says.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -19,7 +20,7 @@ from ckptparse.foreign import REPORT_NAME, load_h5py
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
 from ckptparse.json_text import format_json
-from ckptparse.limits import check_listed, count_named
+from ckptparse.limits import check_written, count_named
 from ckptparse.recovery.chosen import Chosen, Mask
 from ckptparse.recovery.written import GraphOrigin, Offer, Written
 from ckptparse.sinks.options import SinkOptions
@@ -132,7 +133,7 @@ def _check_count(recovery: Recovery, format: TargetFormat) -> None:
     report, limits = recovery.report, recovery.limits
     sizes = {one.path: one.size for one in report.inputs}
     sizes.update((path, file.size or 0) for path, file in report.files.items())
-    check_listed(limits, count_named(recovery), sum(sizes.values()), weight=_WEIGHTS[format])
+    check_written(limits, count_named(recovery), sum(sizes.values()), weight=_WEIGHTS[format])
 
 
 def _check_places(
@@ -196,6 +197,7 @@ class _Writer:
                 files = self._write(options)
                 break
             except CheckpointError:
+                self._read_rest()
                 failed = [one for one in self._chosen if one.failure is not None]
                 if not failed or len(failed) == len(self._chosen):
                     raise
@@ -216,6 +218,13 @@ class _Writer:
             left_out=self._left_out,
             object_graph=self._origin,
         )
+
+    def _read_rest(self) -> None:
+        """If one could not be read, read all behind it: else each such costs a whole write."""
+        numbers = (at for at, one in enumerate(self._chosen) if one.failure is not None)
+        for one in self._chosen[next(numbers, len(self._chosen)) + 1 :]:
+            with suppress(CheckpointError):
+                one.read()
 
     def _is_asked_for(self, tensor: RecoveredTensor) -> bool:
         return self._offer == "plausible" or tensor.status.proved
