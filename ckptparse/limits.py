@@ -26,9 +26,9 @@ __all__ = [
     "Singles",
     "check_all_strings",
     "check_legacy",
-    "check_listed",
     "check_members",
     "check_small",
+    "check_written",
     "count_named",
     "limit_error",
     "most_members",
@@ -49,8 +49,10 @@ _SMALL_BYTES = 512
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
 _NAME_LENGTH = 256
 """Characters of a name that count as one tensor of `Limits.small_tensors`."""
-_LISTED_BYTES = 1 << 10
-"""Bytes of the files for each tensor that is listed beyond a quarter of `Limits.small_tensors`."""
+_WRITTEN_BYTES = 1 << 10
+"""Bytes of the files for each tensor that is written beyond a quarter of `Limits.small_tensors`."""
+_LISTED_BYTES = 1 << 11
+"""Bytes of the files for each tensor that is listed beyond an eighth of `Limits.small_tensors`."""
 _SINGLE_BYTES = 1 << 12
 """Bytes of the files for each entry beyond `Limits.single_entries`."""
 _OBJECT_BYTES = 512
@@ -182,9 +184,9 @@ class Limits:
     at so many. `read` takes so many that are strings from a V2 checkpoint, and an index may have so
     many entries that are not written as protobuf writes them (16 of them count as one if none has
     more than 16 fields, or one of them twice); of the others `verify` and `recover` look at some.
-    `ls` lists so many. A report as JSON, or in a pipe, lists a quarter as many, and one for each
-    KiB; the others are counted. `Recovery.write` takes as many; one in an npz counts twice, in HDF5
-    five times, in a `.npy` file eight times.
+    `ls` lists so many. A report as JSON, or in a pipe, lists an eighth as many, and one for each 2
+    KiB; the others are counted. `Recovery.write` takes a quarter as many, and one for each KiB; one
+    in an npz counts twice, in HDF5 five times, in a `.npy` file eight times.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
@@ -257,8 +259,8 @@ class Limits:
         return self.small_tensors + size // _SMALL_BYTES
 
     def most_listed(self, size: int) -> int:
-        """Return how many tensors a report lists, or a recovery writes, of files of that size."""
-        return self.small_tensors // 4 + size // _LISTED_BYTES
+        """Return how many tensors a report of files of that size lists."""
+        return self.small_tensors // 8 + size // _LISTED_BYTES
 
     def take_small(self, names: Sequence[str], held: Callable[[], int]) -> Sequence[str]:
         """Return those of some names, from the first on, that may be taken one by one.
@@ -341,7 +343,7 @@ def take_named(names: Iterable[str], most: int) -> list[str]:
     return taken
 
 
-def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:
+def check_written(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:
     """Make sure that so many tensors of a recovery may be written.
 
     Args:
@@ -353,12 +355,12 @@ def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> N
     Raises:
         LimitError: They may not.
     """
-    if weight * count > limits.most_listed(size):
+    if weight * count > limits.small_tensors // 4 + size // _WRITTEN_BYTES:
         what = (
             f"{4 * weight} times the number of tensors to write, beyond one for each "
-            f"{_LISTED_BYTES * weight} bytes of the files,"
+            f"{_WRITTEN_BYTES * weight} bytes of the files,"
         )
-        beyond = 4 * (weight * count - size // _LISTED_BYTES)
+        beyond = 4 * (weight * count - size // _WRITTEN_BYTES)
         raise limit_error(limits, "small_tensors", beyond, what)
 
 

@@ -480,8 +480,8 @@ class Report:
     def listed_names(self) -> list[str]:
         """Return the names of the tensors that `to_dict` lists, in the order of the index.
 
-        They are all, or as many as half of what `Limits.small_tensors` allows: first those that
-        `noted_names` names, then others.
+        They are all, or as many as a quarter of what `Limits.small_tensors` allows: first those
+        that `noted_names` names, then others.
         """
         tensors, most = self.tensors, self._most_listed
         if count_named(tensors) <= most:

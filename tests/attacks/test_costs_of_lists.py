@@ -327,7 +327,7 @@ def test_lists_of_long_names_end_earlier(tmp_path: Path, job: str) -> None:
         assert len(told["result"]["tensors"]) == 20
         assert f"--limit small_tensors={60 * 41} lists" in told["warnings"][0]
     elif job == "report":
-        few = 4 * (20 * 41 - held // 1024)
+        few = 8 * (20 * 41 - held // 2048)
         told = ckptparse.verify(path, limits=Limits(small_tensors=few)).to_dict()
         assert len(told["tensors"]) == 20
         assert told["unlisted"] == 40
