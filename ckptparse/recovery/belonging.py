@@ -361,11 +361,16 @@ def _count_left(case: Case, mended: RowMapping[MendedTensor]) -> int:
 def _may_be_shown(case: Case, failing: Sequence[_Failing]) -> bool:
     """Tell whether a tensor fails that hardly another save has, and whose bytes are there.
 
-    Of those that were cut off nothing is there to show it, if the file is not packed.
+    Of those that were cut off nothing is there to show it, if the file is not packed, and what is
+    left of them looks right.
     """
     if any(
         is_telling(one.payload)
-        and (one.check.status is Status.CORRUPT or _is_packed(case, one.payload.file))
+        and (
+            one.check.status is Status.CORRUPT
+            or (one.check.status is Status.PARTIAL and one.outcome.suspect)
+            or _is_packed(case, one.payload.file)
+        )
         for one in failing
     ):
         return True
@@ -458,15 +463,13 @@ class _Layout:
         self._files = case.files
         self._file = file
         known = self._known = dict.fromkeys([(file, 0), *_find_ways(failing)])
-        # If a conversion of the file was undone, all lies there.
-        undone = [way for way in known if way[0].path == file.path and way[0].undo and not way[1]]
-        self._usual = undone[0] if undone else (file, 0)
         whole = [one for one in failing if one.there in known]
         self._broken = sorted(
             (one for one in failing if one.there not in known),
             key=lambda one: (one.payload.offset, one.payload.end),
         )
         spans = [*_whole_spans(case, file, whole), *_spans_of_rows(case, file, mended)]
+        self._usual = self._find_usual([there for starts, _, there in spans if len(starts)])
         # A few bytes have their checksum by chance, or where others lie.
         spans = [
             (starts[long], stops[long], there)
@@ -481,6 +484,19 @@ class _Layout:
         self._stops = np.concatenate([empty, *(one for _, one, _ in spans)])[order]
         counts = [len(one) for one, _, _ in spans]
         self._way = np.repeat(np.arange(len(spans)), counts)[order]
+
+    def _find_usual(self, ways: Collection[Way]) -> Way:
+        """Return where what is beside nothing whole lies, from the ways in which others do.
+
+        If a conversion of the file was undone, all lies there. If others lie in one other file, and
+        none in its own, that one lies in its place.
+        """
+        undone = (way for way in self._known if way[0].path == self._file.path and way[0].undo)
+        converted = next((way for way in undone if not way[1]), None)
+        swapped = {way for way in self._known if way[0].path != self._file.path and not way[1]}
+        if converted is None and len(swapped) == 1 and (self._file, 0) not in ways:
+            return swapped.pop()
+        return converted or (self._file, 0)
 
     def count_contradictions(self) -> int:
         """Count the tensors whose bytes lie where nothing is damaged, and differ."""
