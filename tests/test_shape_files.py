@@ -16,8 +16,9 @@ from packages import h5py, safetensors
 import ckptparse
 from ckptparse.dtypes import DataType
 from ckptparse.errors import MalformedError, UnsupportedError
+from ckptparse.files.context import Context
 from ckptparse.recovery.rebuild.keras_config import iter_weights_of
-from ckptparse.recovery.rebuild.shape_files import parse_shapes_text
+from ckptparse.recovery.rebuild.shape_files import parse_shapes_text, read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor
 
 ARRAYS: dict[str, Any] = {
@@ -66,6 +67,24 @@ def as_hdf5(path: Path) -> None:
             file[name] = array
 
 
+def as_model(path: Path) -> None:
+    """As Keras 3 writes a whole model with its optimizer."""
+    with h5py.File(path, "w") as file:
+        for name, array in ARRAYS.items():
+            layer = name.split("/")[0]
+            file[f"model_weights/{layer}/sequential/{name}"] = array
+        file["optimizer_weights/adam/iteration"] = np.int64(3)
+
+
+def as_old_model(path: Path) -> None:
+    """As Keras 2 does."""
+    with h5py.File(path, "w") as file:
+        for name, array in ARRAYS.items():
+            layer = name.split("/")[0]
+            file[f"model_weights/{layer}/{name}:0"] = array
+        file["optimizer_weights/Adam/iter:0"] = np.int64(3)
+
+
 def as_json(path: Path) -> None:
     shapes = {n: {"shape": a.shape, "dtype": str(a.dtype)} for n, a in ARRAYS.items()}
     path.write_text(json.dumps(shapes))
@@ -88,6 +107,8 @@ KINDS = {
     "a.safetensors": as_safetensors,
     "cut.safetensors": as_cut_safetensors,
     "a.h5": as_hdf5,
+    "model.h5": as_model,
+    "old.h5": as_old_model,
     "a.json": as_json,
     "config.json": as_config,
     "a.keras": as_keras,
@@ -109,6 +130,18 @@ def test_each_kind_gives_the_tensors_of_a_lost_index(name: str, tmp_path: Path) 
         assert recovery[key].status == "unverified"
         assert recovery[key].shape == array.shape
         assert recovery[key].read().tobytes() == array.tobytes()
+
+
+def test_layers_of_a_model_within_the_model_are_called_by_their_own_names(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        for layer, shape in {"conv": (3, 4), "dense": (4, 5)}.items():
+            file[f"model_weights/inner/{layer}/kernel:0"] = np.zeros(shape, "f4")
+        file["model_weights/top_level"] = np.zeros(3)
+    found = read_shapes(tmp_path / "m.h5", Context())
+    assert {(one.name, one.shape) for one in found} == {
+        ("inner/kernel", (3, 4)),
+        ("dense/kernel", (4, 5)),
+    }
 
 
 def test_a_chain_of_dense_layers_needs_the_first_shape_only() -> None:

@@ -50,7 +50,7 @@ RecoveryOutputOption = Annotated[
         "-o",
         metavar="OUT",
         help="model.ckpt, .safetensors, .npz, .h5, or a directory for .npy files; not in the "
-        "directory of PATH.",
+        "directory of PATH or of a file of --from.",
     ),
 ]
 OfferOption = Annotated[

@@ -5,13 +5,13 @@ JSON          shapes by name; the header of a safetensors file; Keras's `config.
 keras_metadata.pb  what Keras wrote of each layer: among evidence only
 .npz          the headers of its members
 safetensors   its header: the values may be cut off
-HDF5          its datasets, if h5py is installed
+HDF5          its datasets, if h5py is installed; of a whole model of Keras those of weights
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, suppress
 from typing import Any
 
@@ -39,6 +39,7 @@ from ckptparse.sources.safetensors import TENSOR
 __all__ = ["parse_shapes_text", "read_metadata_shapes", "read_shapes"]
 
 _CONFIG = "config.json"
+_MODEL_WEIGHTS = "model_weights"
 _ZIP = b"PK\x03\x04"
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 _LENGTH = 8
@@ -176,10 +177,29 @@ def _of_safetensors(source: Source, context: Context) -> list[GivenTensor]:
 
 def _of_hdf5(path: str, context: Context) -> list[GivenTensor]:
     with closing(Hdf5Source.open(path, context)) as opened:
+        tensors = opened.tensors
+        names = _weights_of_model(tensors) or {name: name for name in tensors}
         return [
-            GivenTensor(name, tensor.data_type, tensor.shape)
-            for name, tensor in opened.tensors.items()
+            GivenTensor(called, tensors[name].data_type, tensors[name].shape)
+            for called, name in names.items()
         ]
+
+
+def _weights_of_model(names: Iterable[str]) -> dict[str, str]:
+    """Return the datasets of the weights in Keras's `.h5` of a whole model, by the layers' names.
+
+    model_weights/dense/sequential/dense/kernel       dense/kernel       (Keras 2: kernel:0)
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        group, *layer, weight = name.split("/")
+        if group != _MODEL_WEIGHTS or not layer:
+            continue
+        weight = weight.removesuffix(":0")
+        called = f"{layer[0]}/{weight}"
+        # Of a model within the model the weights are called by its own layers.
+        found[f"{layer[-1]}/{weight}" if called in found else called] = name
+    return found
 
 
 def _of_archive(source: Source, context: Context) -> list[GivenTensor]:
