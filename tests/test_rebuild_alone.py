@@ -20,6 +20,7 @@ from ckptparse.problems import EvidenceRule
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.recovery.rebuild.counted import find_last_strings
 from ckptparse.recovery.rebuild.items import iter_items
+from ckptparse.recovery.rebuild.names import nearest_name
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
@@ -448,6 +449,34 @@ def test_an_index_cut_at_a_page_without_a_graph_gives_its_whole_blocks(tmp_path:
 
 
 # ------------------------------------------------------------------------------- Adam's pairs
+
+
+def test_names_that_a_changed_byte_turned_into_others_are_those_of_the_graph(
+    tmp_path: Path,
+) -> None:
+    model = Adam(layers(3))
+    model.write(tmp_path / "model")
+    index = tmp_path / "model.index"
+    raw = bytearray(index.read_bytes())
+    # A name that is stored in full begins those of others: all of them are changed.
+    at = raw.index(b"optimizer/_variables") + len("optimizer/_varia")
+    raw[at : at + 1] = b"e"
+    index.write_bytes(raw)
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert set(recovery) == set(model.arrays)
+    turned = [one for one in recovery.values() if "the damaged index calls it" in one.note]
+    assert len(turned) > 1
+    for name, array in model.arrays.items():
+        assert recovery[name].shape == array.shape
+        assert recovery[name].read().tobytes() == array.tobytes()
+    assert {str(one.status) for one in turned} == {"unverified"}
+
+
+def test_a_name_that_two_of_the_graph_are_like_stays_as_it_is() -> None:
+    assert nearest_name("a1", ["a2", "a3"]) is None
+    assert nearest_name("a1", ["a2", "b3"]) == "a2"
+    assert nearest_name("abc", ["xyz"]) is None
+    assert nearest_name("abc", []) is None
 
 
 def test_a_thousand_files_of_noise_hold_no_pairs_that_add_up() -> None:

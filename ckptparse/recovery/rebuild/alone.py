@@ -25,6 +25,7 @@ from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
 from ckptparse.recovery.rebuild.items import Item, iter_items
+from ckptparse.recovery.rebuild.names import restore_names
 from ckptparse.recovery.rebuild.shapes import GivenTensor, ShapeMatches
 from ckptparse.recovery.rebuild.tiling import Known, Tile, tile
 from ckptparse.recovery.rebuild.view import data_paths
@@ -41,6 +42,7 @@ _UNPLACED = "no index describes it; the object graph names it, and nothing tells
 def tile_alone(case: Case, given: Sequence[GivenTensor] = ()) -> IndexView | None:
     """Describe what the data files tell of themselves; None if that is nothing.
 
+    Tensors of a damaged index whose names the graph has otherwise get those of the graph.
     Places only if one data file holds all tensors but the graph: of several, the graph does not
     say what lies in which, and only the names are listed. Older TensorFlow gives the graph a data
     file of its own.
@@ -74,6 +76,7 @@ def _names_of(case: Case) -> IndexView | None:
         except CheckpointError:
             # It is the last string of a tensor.
             continue
+        restore_names(case, {name for item in items for name in _tensors_of(item)})
         lost = [
             item for item in items if any(name not in case.tensors for name in _tensors_of(item))
         ]
@@ -180,6 +183,7 @@ def _view_of(case: Case, files: _Files, given: Sequence[GivenTensor]) -> IndexVi
     if graph is None:
         return None
     items = list(iter_items(graph))
+    restore_names(case, {name for item in items for name in _tensors_of(item)})
     shapes = _find_shapes(items, graph, given)
     items = [_typed(item, shapes[item.key]) for item in items]
     counts = {key: math.prod(found.shape) for key, found in shapes.items() if found is not None}
