@@ -65,14 +65,15 @@ VARIABLES = "variables"
 
 # Compiled when first used: most calls use one or two of them. A damaged header can have negative
 # numbers, and `shard_path` makes such names of them. In a large directory nearly no name matches:
-# a part of the pattern that is plain text is looked for first.
-_DATA_PATH = r"(?s)(.*)\.data-(-?\d{5,})-of-(-?\d{5,})"
-_LEGACY_PATH = r"(?s)(.*)-(\d{5,})-of-(\d{5,})"
+# a part of the pattern that is plain text is looked for first. Numbers have 19 digits at most, as
+# those of 64 bits do: names in archives and state files may be much longer than those of a disk.
+_DATA_PATH = r"(?s)(.*)\.data-(-?\d{5,19})-of-(-?\d{5,19})"
+_LEGACY_PATH = r"(?s)(.*)-(\d{5,19})-of-(\d{5,19})"
 _SHARD_SUFFIX = r"-[\d?]+-of-\d+$"
 _TEMPORARY = r"(?s)(.*)\.tempstate\d+"
 _TEMP_DIRECTORY = r"(?s)(.*)_temp(?:_[0-9a-f]{32})?"
-_PART = r"(?s)(?:(.*)\.)?part-(\d{5,})-of-(\d{5,})(\.index|\.data-.*?)(?:\.tempstate\d+)?"
-_STEP = r"(?s).*?-(\d+)"
+_PART = r"(?s)(?:(.*)\.)?part-(\d{5,19})-of-(\d{5,19})(\.index|\.data-.*?)(?:\.tempstate\d+)?"
+_STEP = r"(?s).*?-(\d{1,19})"
 _COPY = r"(?s)(.+) \(\d+\)"
 _DATA_MARK = ".data-"
 _RENAMED = (".data", ".bak", ".part", ".tmp")

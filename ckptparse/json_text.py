@@ -7,6 +7,7 @@ memory as the text.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from json.encoder import encode_basestring_ascii as _quote
 from math import isfinite
@@ -26,6 +27,9 @@ may make four bytes each."""
 _BRACKET_BYTES = 16
 """Bytes for each list and object beyond `Limits.members`: each takes a third of a microsecond.
 Those of safetensors files and of Keras's configurations have 20 or more."""
+_HALF = re.compile(r"\\u[dD][89a-fA-F]")
+_HALF_IN_BYTES = re.compile(_HALF.pattern.encode())
+"""What writes half of a surrogate pair."""
 _DEPTH = 3
 """Levels of lists and objects that are written by their parts: an answer, its lists, what is in
 these."""
@@ -45,7 +49,7 @@ def parse_json(data: bytes | str, limits: Limits, *, held: int | None = None) ->
     Raises:
         LimitError: They may take more, or are more lists and objects than `members`, beyond one
             for each 16 bytes. It is a ValueError, too.
-        ValueError: It is no JSON.
+        ValueError: It is no JSON, or a string holds half a character, which no text has.
         RecursionError: It is nested too deeply.
     """
     if len(data) > _SMALL:
@@ -59,7 +63,33 @@ def parse_json(data: bytes | str, limits: Limits, *, held: int | None = None) ->
             what = f"The number of lists and objects, beyond one for each {_BRACKET_BYTES} bytes,"
             raise limit_error(limits, "members", beyond, what)
         Budget(limits, len(data) if held is None else held).check(taken)
-    return json.loads(data)
+    found = json.loads(data)
+    if _may_hold_halves(data):
+        _check_characters(found)
+    return found
+
+
+def _may_hold_halves(data: bytes | str) -> bool:
+    """Tell whether a text may hold half a surrogate pair: written out, or as what it is."""
+    if isinstance(data, str):
+        return not data.isascii() or _HALF.search(data) is not None
+    # Bytes with a nought may be UTF-16, whose escapes look different.
+    return not data.isascii() or b"\0" in data or _HALF_IN_BYTES.search(data) is not None
+
+
+def _check_characters(value: Any) -> None:
+    """Raise ValueError if a string holds half a character that does not stand for a byte."""
+    left = [value]
+    while left:
+        one = left.pop()
+        if isinstance(one, str):
+            # Names that are not UTF-8 stand as surrogate escapes.
+            one.encode("utf-8", "surrogateescape")
+        elif isinstance(one, dict):
+            left += one
+            left += one.values()
+        elif isinstance(one, list):
+            left += one
 
 
 def format_json(value: Any, *, indent: int) -> str:

@@ -102,6 +102,8 @@ def test_a_rule_file_renames_drops_turns_and_cuts(tmp_path: Path) -> None:
         "rename = 1",
         "[[rename]]\npattern = 'x'",
         "[[transpose]]\npattern = 'x'\naxes = [0, 2]",
+        "[[transpose]]\npattern = 'x'\naxes = ['0', '1']",
+        "[[transpose]]\npattern = 'x'\naxes = [false, true]",
         "[[split]]\npattern = 'x'\nnames = []",
         "dtype = 3",
         "dtype = 'int32'",

@@ -109,7 +109,9 @@ def _find_npy(sample: Sample) -> Finding | None:
     if not sample.head.startswith(b"\x93NUMPY"):
         return None
     match = re.search(
-        rb"'descr': *'([^']*)'.*?'shape': *\(([\d, ]*)\).*?\n", sample.head[:4096], re.DOTALL
+        rb"'descr': *'([^']*)'.*?'shape': *\(((?:\d+, *)*(?:\d+)?)\).*?\n",
+        sample.head[:4096],
+        re.DOTALL,
     )
     if not match:
         return Finding("npy")
@@ -154,7 +156,7 @@ def _describe_safetensors(sample: Sample, size: int) -> Finding | None:
         header = parse_json(sample.source.read_at(8, size), DEFAULT_LIMITS, held=sample.size)
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError):
+    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
         return None
     missing = 8 + size + end - sample.size
     if missing > 0:

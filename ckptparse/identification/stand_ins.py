@@ -33,13 +33,14 @@ _STATUS = re.compile(
     r"|invalid (?:username|credentials|token)\b.*|forbidden\b.*|bad gateway\b.*",
     re.IGNORECASE | re.DOTALL,
 )
-# Each looks at a text once: parts that match in several ways would cost the product of them.
+# Each looks at a text once: parts that match in several ways would cost the product of them. What
+# has more than 18 digits is no size.
 _ANNEX = re.compile(r"(?:^|/)annex/objects/")
-_ANNEX_KEY = re.compile(r"\w+(?:-s(\d+))?")
+_ANNEX_KEY = re.compile(r"\w+(?:-s(\d{1,18})(?!\d))?")
 _DVC = re.compile(r"(?:[^\n]*\n)*?outs:\n- md5: (\S+)\n(?:  \w+: [^\n]*(?:\n|\Z))*")
-_DVC_SIZE = re.compile(r"\n  size: (\d+)")
+_DVC_SIZE = re.compile(r"\n  size: (\d{1,18})(?!\d)")
 _XET = re.compile(r"# xet version [^\n]*\n(?s:.*)")
-_XET_SIZE = re.compile(r"filesize *= *(\d+)")
+_XET_SIZE = re.compile(r"filesize *= *(\d{1,18})(?!\d)")
 _MESSAGE_KEYS = ("message", "error", "detail", "Message", "errors")
 
 

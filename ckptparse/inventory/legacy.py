@@ -129,7 +129,7 @@ def find_legacy(path: str, folders: Folders, *, is_file: bool) -> LegacyFiles:
 
 _FORM = re.compile(r"[^*?\[\]]*-\?{5}-of-\d+")
 """The pattern of all files of one set, as a state file has it."""
-_SHARD_END = re.compile(r"-\d{5,}-of-(\d{5,})")
+_SHARD_END = re.compile(r"-\d{5,19}-of-(\d{5,19})")
 """What follows the prefix in the name of one of several files, as `split_legacy_path` takes it."""
 _IS_CASE_KEPT = not fnmatch.fnmatch("a", "A")
 """Whether `fnmatch` tells large letters from small ones: it follows the system."""

@@ -317,8 +317,9 @@ def _one_of(content: dict[str, Any], key: str, known: Sequence[str]) -> str | No
 
 
 def _axes(rule: dict[str, Any]) -> tuple[int, ...]:
-    axes = rule.get("axes")
-    if not isinstance(axes, list) or sorted(map(str, axes)) != sorted(map(str, range(len(axes)))):
+    axes: Any = rule.get("axes")
+    are_whole = isinstance(axes, list) and all(type(axis) is int for axis in axes)
+    if not are_whole or sorted(axes) != list(range(len(axes))):
         raise MalformedError(f"Expected the axes of a tensor in a new order, found {axes!r}")
     return tuple(axes)
 

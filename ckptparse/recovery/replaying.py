@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 from ckptparse.errors import CheckpointNotFoundError, ChecksumError, LimitError, MalformedError
 from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
+from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.json_text import parse_json
 from ckptparse.limits import DEFAULT_LIMITS, Limits, check_members
 from ckptparse.recovery.asked import is_scan, read_asked, read_scan
@@ -21,7 +22,7 @@ from ckptparse.recovery.rebuild.shape_files import check_names
 from ckptparse.recovery.recover import recover
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.writing import iter_digests
-from ckptparse.recovery.written import Written
+from ckptparse.recovery.written import Offer, Written
 
 __all__ = ["Difference", "Replay", "replay"]
 
@@ -217,7 +218,14 @@ def _read(path: str, context: Context) -> _Told:
             raise TypeError("its parts are of other kinds")  # noqa: TRY301
     except LimitError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
         raise MalformedError(
             f"Expected the report of a recovery, found something else: {error!r:.80}",
             path=path,
@@ -278,7 +286,10 @@ def _ways(output: Mapping[str, Any], path: str) -> dict[str, Any]:
     fill = output.get("fill", 0)
     known = {"NaN": float("nan"), "Infinity": float("inf"), "-Infinity": -float("inf")}
     good = isinstance(output.get("keep_suspect"), bool) and not isinstance(fill, (list, dict))
-    if not good or not all(isinstance(output.get(key), str) for key in ("format", "offer")):
+    good = good and isinstance(output.get("files", []), list)
+    for key, words in (("format", get_args(TargetFormat)), ("offer", get_args(Offer))):
+        good = good and output.get(key) in words
+    if not good:
         raise MalformedError(
             "Expected what was written in the report, found none",
             path=path,

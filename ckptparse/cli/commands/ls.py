@@ -135,8 +135,9 @@ _ORDERS: dict[Sort | None, Callable[[str, ckptparse.Tensor], Any]] = {
 
 def _natural(name: str) -> list[tuple[int, str]]:
     """Return what sorts `layer_2` before `layer_10`: numbers in a name by their value."""
-    parts = re.split(r"([0-9]+)", name)
-    return [(int(part) if part[:1].isdecimal() else -1, part) for part in parts]
+    # Numbers of more digits than these are longer than any that counts something.
+    parts = re.split(r"([0-9]{1,19})", name)
+    return [(int(part) if place % 2 else -1, part) for place, part in enumerate(parts)]
 
 
 def _is_path(text: str) -> bool:

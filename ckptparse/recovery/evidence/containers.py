@@ -15,6 +15,7 @@ A container is not trusted. It only says where a checksum is worth computing.
 from __future__ import annotations
 
 import io
+import operator
 import re
 import struct
 import tarfile
@@ -470,7 +471,7 @@ def _in_safetensors(source: Source, limits: Limits, note: Note) -> Iterator[Cand
         header = parse_json(source.read_at(8, size), limits, held=source.size)
         for name, value in header.items():
             if "data_offsets" in value:
-                start, stop = value["data_offsets"]
+                start, stop = map(operator.index, value["data_offsets"])
                 yield Candidate(8 + size + start, stop - start, name)
     except LimitError as error:
         note(error.message)

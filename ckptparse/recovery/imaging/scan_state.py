@@ -99,7 +99,14 @@ class ScanState:
             )
         except LimitError:
             raise
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise MalformedError(
                 f"Expected the state file of a scan of this image, found something else: {error}",
                 path=path,
