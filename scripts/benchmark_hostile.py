@@ -32,11 +32,15 @@ MEMORY = (1 << 30) + (80 << 20)
 SECONDS = 60
 """After which a process is ended."""
 
-_TWICE = ("diff", "average", "mean", "tolerant", "copies")
+_TWICE = (
+    *("diff", "average", "mean", "tolerant", "copies"),
+    *("read data", "weighted", "average json", "diff data", "renamed twice", "undone"),
+)
 """Calls that are given the input as two."""
 
 CHILD = r"""
-import contextlib, gc, importlib, io, json, os, pkgutil, resource, shutil, sys, time, warnings
+import contextlib, gc, importlib, io, json, os, pickle, pkgutil, resource, shutil, sys, time
+import warnings
 warnings.simplefilter("ignore")
 import numpy, google.protobuf, crc32c
 import ckptparse
@@ -223,6 +227,164 @@ def show(path):
         name = next(iter(opened), None)
     return None if name is None else command("show", "--stats", "{path}", "--", name)(path)
 
+def plain(prefix="plain"):
+    # A small checkpoint of the caller's own.
+    names = ("dense/kernel", "dense/bias")
+    values = {name: numpy.ones((2, 2), numpy.float32) for name in names}
+    return ckptparse.write(out + "/" + prefix, values)
+
+def partly(path):
+    with ckptparse.open(path, mmap=True, naming="variable") as opened:
+        names = list(opened)
+        for name in dict.fromkeys(names[:2] + names[-2:]):
+            tensor = opened[name]
+            for part in (0, slice(1, None, 2), slice(None, None, -1), (..., 0)):
+                with contextlib.suppress(ckptparse.CheckpointError, IndexError):
+                    tensor[part]
+            with contextlib.suppress(ckptparse.CheckpointError):
+                tensor.verify()
+
+def pickled(path):
+    with ckptparse.open(path) as opened:
+        again = pickle.loads(pickle.dumps(opened))
+        return len(again)
+
+def orphans(path):
+    with ckptparse.open(path) as opened:
+        pieces = [(name, str(piece), tensor.shape) for name, piece, tensor in opened.orphan_slices]
+        return [pieces, opened.shapes(), opened.files, opened.byte_order, opened.num_shards]
+
+def graphs_of(path):
+    with ckptparse.open(path) as opened:
+        return [opened.find_training_graph(), opened.find_using_graph(), opened.layers_source]
+
+def walk(path):
+    with ckptparse.open(path) as opened:
+        found = opened.object_graph
+        return None if found is None else [list(found.walk()), found.slots_by_variable]
+
+def of_objects(path):
+    with ckptparse.open(path) as opened:
+        found = opened.object_graph
+        return found and [found.full_names, found.keys_by_node, len(found.values())]
+
+def nodes(path):
+    opened = ckptparse.open_graph(path)
+    for name in list(opened.nodes)[:3]:
+        node = opened.nodes[name]
+        attributes = dict(node.attributes)
+        for attribute in attributes:
+            with contextlib.suppress(ckptparse.CheckpointError):
+                node.attributes.find_tensor(attribute)
+                node.attributes.find_types(attribute)
+    return [opened.collections, opened.tags, opened.tensorflow_version, str(opened)]
+
+def all_consumers(path):
+    opened = ckptparse.open_graph(path)
+    return [opened.consumers(name) for name in list(opened.nodes)[:2000]]
+
+def constants(path):
+    opened = ckptparse.open_graph(path)
+    for name in list(opened.constants)[:200]:
+        with contextlib.suppress(ckptparse.CheckpointError):
+            opened.constants[name].read()
+
+def signatures(path):
+    with ckptparse.open_saved_model(path) as opened:
+        one = opened.meta_graphs[0]
+        found = opened.meta_graph(*one.tags)
+        return [dict(found.signatures), found.asset_list, opened._repr_html_()]
+
+def concrete(path):
+    with ckptparse.open_saved_model(path) as opened:
+        found = opened.objects
+        names = list(found.concrete_functions) if found else []
+        taken = [found.concrete_functions[name].input_signature for name in names[:500]]
+        return [taken, opened.step, opened.is_hub_module]
+
+def assets_of(path):
+    with ckptparse.open_saved_model(path) as opened:
+        found = opened.objects
+        return [found and found.bound_assets, str(opened.tree()), opened.averages]
+
+def optimizers(path):
+    with ckptparse.open_saved_model(path) as opened:
+        return [opened.optimizers, opened.layers_source, opened.keras_metadata, opened.effects]
+
+def in_parts(path):
+    parts = ckptparse.parts(path, size=1 << 18)
+    return str(ckptparse.Report.merge([part.verify() for part in parts]))
+
+def scanned(path):
+    found = ckptparse.scan(largest(path))
+    for one in found.checkpoints[:3]:
+        with contextlib.suppress(ckptparse.CheckpointError):
+            consume(one.recover())
+    return found.to_dict()
+
+def recovered(path):
+    found = ckptparse.recover(path, siblings=False, hashes=True)
+    return [found.report.to_dict(), found._repr_html_(), found.report.render()]
+
+def image_evidence(path):
+    prefix = plain()
+    os.remove(prefix + ".data-00000-of-00001")
+    return consume(ckptparse.recover(prefix, evidence=[beside_image(path)], mapfile=path))
+
+def from_recovery(path):
+    return ckptparse.convert(ckptparse.recover(path), out + "/r.npz")
+
+def kept_open(path):
+    with ckptparse.open(path) as opened:
+        return ckptparse.write(out + "/made", opened, object_graph="make", keep_slices=True)
+
+def renamed_twice(path):
+    # The second is the first under other names: all are looked for by their values.
+    ckptparse.convert(path, out + "/made", format="v2", rename=[("^", "other/")])
+    return str(ckptparse.diff(path, out + "/made"))
+
+def undone(path):
+    made = ckptparse.convert(path, out + "/made.npz", dtype="float16", layout="torch")
+    return ckptparse.convert(out + "/made.npz", out + "/back", format="v2", rename=made.reverse())
+
+def rules(path):
+    return ckptparse.convert(plain(), out + "/r.npz", rename=path)
+
+def state_named(path):
+    name = os.path.basename(largest(path))
+    folder = os.path.dirname(largest(path))
+    return [one(folder, name) for one in (ckptparse.checkpoint_state, ckptparse.latest_checkpoint)]
+
+def stands_in(path):
+    from ckptparse import tf
+    folder = folder_of(path)
+    found = tf.train.get_checkpoint_state(folder)
+    paths = list(found.all_model_checkpoint_paths) if found else [path]
+    times = tf.train.get_checkpoint_mtimes(paths)
+    known = [tf.train.checkpoint_exists(path), times]
+    return [known, next(tf.train.checkpoints_iterator(folder, timeout=0), None)]
+
+def tf_variables(path):
+    from ckptparse import tf
+    found = tf.train.list_variables(path)
+    return [tf.train.load_variable(path, name) for name, _ in found[:20]]
+
+def tf_printed(path):
+    from ckptparse.tf.inspecting import print_tensors_in_checkpoint_file
+    print_tensors_in_checkpoint_file(path, None, all_tensors=True, all_tensor_names=True)
+
+def shown(*words):
+    def run(path):
+        with ckptparse.open(path) as opened:
+            name = next(iter(opened), None)
+        return None if name is None else command("show", *words, "{path}", "--", name)(path)
+    return run
+
+def told(path):
+    with open(largest(path), encoding="latin-1") as text:
+        message = text.read().replace("{", "(").replace("}", ")")
+    return command("explain", "--json", "--", message)(path)
+
 PREPARE = {"copies": copy, "again": saved, "undo": converted}
 
 CALLS = {
@@ -298,7 +460,74 @@ CALLS = {
     "scan json": command("scan", "--json", "{path}"),
     "dry": command("convert", "--dry-run", "--json", "{path}", "{out}/d.npz"),
     "latest": command("latest", "{path}"),
+    "mapped": lambda path: ckptparse.read(path, mmap=True),
+    "own names": lambda path: ckptparse.read(path, naming="variable"),
+    "own list": lambda path: ckptparse.list_variables(path, naming="variable"),
+    "patterns": lambda path: ckptparse.read(path, include=["*a*0*1*", "*/*/*/?*", "?*"]),
+    "partly": partly,
+    "pickled": pickled,
+    "orphans": orphans,
+    "graphs of": graphs_of,
+    "walk": walk,
+    "of objects": of_objects,
+    "nodes": nodes,
+    "all consumers": all_consumers,
+    "constants": constants,
+    "signatures": signatures,
+    "concrete": concrete,
+    "assets of": assets_of,
+    "optimizers": optimizers,
+    "in parts": in_parts,
+    "histogram": lambda path: ckptparse.stats(path, histogram=True),
+    "scanned": scanned,
+    "recovered": recovered,
+    "image": image_evidence,
+    "from recovery": from_recovery,
+    "write lazily": kept_open,
+    "renamed twice": renamed_twice,
+    "read data": lambda path: str(ckptparse.diff(path, path, read_data=True)),
+    "sharded": lambda path: ckptparse.convert(path, out + "/s", format="v2", max_shard_size=4096),
+    "shards safe": lambda path: ckptparse.convert(
+        path, out + "/s.safetensors", max_shard_size=65_536, store_bits=True
+    ),
+    "split": lambda path: ckptparse.convert(
+        path, out + "/s.npz", split={"a": 2, "w": ["q", "k"]}, ema="only", naming="variable"
+    ),
+    "objects made": lambda path: ckptparse.convert(
+        path, out + "/o", format="v2", object_graph="make", update_state=True, ema="drop"
+    ),
+    "undone": undone,
+    "rules": rules,
+    "rules diff": lambda path: str(ckptparse.diff(plain(), plain("second"), rename=path)),
+    "weighted": lambda path: ckptparse.average([path, path], out + "/mean", weights=[1, 3]),
+    "quick page": lambda path: ckptparse.report_page(
+        path, out + "/page.html", statistics=False, verify=False
+    ),
+    "state named": state_named,
+    "tf": stands_in,
+    "tf variables": tf_variables,
+    "tf printed": tf_printed,
+    "ls sizes": command("ls", "--sort", "size", "--naming", "variable", "{path}"),
+    "ls match": command("ls", "--sort", "shape", "{path}", "*a*1*", "--exclude", "*b*2*"),
+    "show json": shown("--json", "--full"),
+    "show full": shown("--full", "--naming", "variable"),
+    "show npy": shown("--npy", "{out}/one.npy"),
+    "identify json": command("identify", "--json", "{path}"),
+    "told": told,
+    "latest json": command("latest", "--json", "{path}"),
+    "dump top": command("dump", "--depth", "0", "--json", "{path}"),
+    "page json": command("page", "--no-stats", "--json", "{path}", "-o", "{out}/page.html"),
+    "write made": command("write", "--objects", "--update-state", "{path}", "{out}/made.ckpt"),
+    "write dry": command("write", "--dry-run", "--json", "{path}", "{out}/made.ckpt"),
+    "average json": command("average", "--json", "{path}", "{path}", "-o", "{out}/mean.ckpt"),
+    "diff data": command("diff", "--read", "--rtol", "0.1", "{path}", "{path}"),
+    "convert json": command("convert", "--json", "--layout", "torch", "{path}", "{out}/c.npz"),
+    "mended": command("recover", "--dry-run", "--no-siblings", "--map", "--hash", "{path}"),
+    "stats own": command("stats", "--naming", "variable", "{path}", "*?"),
 }
+# A warning of Python or of numpy is as foreign as an exception; our own are UserWarnings.
+warnings.simplefilter("error")
+warnings.simplefilter("ignore", UserWarning)
 answers = os.fdopen(os.dup(1), "w", buffering=1)
 sys.stdout = open(os.devnull, "w")
 print(json.dumps(list(CALLS)), file=answers)
@@ -322,6 +551,8 @@ for line in sys.stdin:
             began = time.process_time()
         CALLS[name](path)
         said = errors.getvalue().replace("\n", " ") or said
+        if "error: unexpected" in said or "Traceback" in said:
+            said = f"FOREIGN {said}"
     except ckptparse.CheckpointError as error:
         said = type(error).__name__
         if isinstance(error, ckptparse.LimitError):
