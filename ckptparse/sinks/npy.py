@@ -9,6 +9,7 @@ import json
 import zipfile
 from collections.abc import Collection, Sequence
 from functools import lru_cache
+from hashlib import sha256
 from io import BytesIO
 from typing import Any, BinaryIO
 from urllib.parse import quote
@@ -35,6 +36,8 @@ __all__ = ["check_npy", "write_npy", "write_npz"]
 
 _LONGEST_NAME = 200
 """Characters of a file's name at most: file systems allow 255 bytes, with suffix and number."""
+_LONGEST_MEMBER = 0xFFFF - len(".npy")
+"""Bytes of a member's name at most: a zip states the length of the whole name in 16 bits."""
 _DEVICES = {
     *("con", "prn", "aux", "nul"),
     *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
@@ -64,12 +67,13 @@ def write_npz(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
         zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive,
     ):
         metadata = dict(options.metadata)
-        names = {member: tensor.name for tensor in tensors if (member := _member(tensor.name))}
-        if names:
+        members = _find_members(tensors)
+        if members:
+            names = {member: name for name, member in members.items()}
             metadata[NAMES_KEY] = json.dumps(names)
         for tensor in iter_held(tensors):
             # A member's time is the earliest there is: what is written is the same tomorrow.
-            info = zipfile.ZipInfo(f"{_member(tensor.name) or tensor.name}.npy")
+            info = zipfile.ZipInfo(f"{members.get(tensor.name, tensor.name)}.npy")
             with archive.open(info, "w", force_zip64=True) as stream:
                 _write_array(stream, tensor, meter)
         if metadata:
@@ -103,10 +107,29 @@ def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
     return (path,)
 
 
+def _find_members(tensors: Sequence[TensorLike]) -> dict[str, str]:
+    """Return what the members of names are called that no member can have."""
+    found = {tensor.name: member for tensor in tensors if (member := _member(tensor.name))}
+    taken = {tensor.name for tensor in tensors if tensor.name not in found} if found else set()
+    for name in found:
+        while found[name] in taken:
+            found[name] += "~"
+        taken.add(found[name])
+    return found
+
+
 def _member(name: str) -> str:
     """Return what the member of a name is called that no member can have; else nothing."""
     odd = "\0" in name or "\\" in name or has_surrogates(name)
-    return quote(name, safe=" /", errors="surrogateescape") + "~" if odd else ""
+    member = f"{_quoted(name)}~" if odd else ""
+    if len((member or name).encode()) <= _LONGEST_MEMBER:
+        return member
+    digest = sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return f"{_quoted(name[:_LONGEST_NAME])}~{digest}~"
+
+
+def _quoted(name: str) -> str:
+    return quote(name, safe=" /", errors="surrogateescape")
 
 
 def _is_one_of_ours(names: Collection[str]) -> bool:

@@ -288,3 +288,22 @@ def test_an_object_graph_that_is_no_string_is_made_anew(tmp_path: Path, graph: o
     assert written.object_graph == "made"
     with ckptparse.open(written.path) as checkpoint:
         assert list(checkpoint) == [key] and checkpoint.object_graph is not None
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["n" * 65_531, "n" * 65_532, "n" * 65_533],
+        ["é" * 32_765 + "n", "é" * 32_766],
+        ["\\" * 30_000, "\\" * 30_001],
+        ["a\0", "a%00~", "a%00~~", "b"],
+    ],
+    ids=["long", "wide", "quoted", "alike"],
+)
+def test_a_name_that_no_member_of_an_archive_can_have_is_kept(
+    names: list[str], tmp_path: Path
+) -> None:
+    values = {name: np.full(2, number, np.float32) for number, name in enumerate(names)}
+    prefix = ckptparse.write(tmp_path / "m", values)
+    ckptparse.convert(prefix, tmp_path / "m.npz")
+    assert sorted(ckptparse.diff(prefix, tmp_path / "m.npz").equal) == sorted(names)
