@@ -31,12 +31,18 @@ from importlib import import_module
 from typing import Any
 
 from ckptparse.dtypes import element_name
-from ckptparse.errors import CheckpointNotFoundError, MalformedError, UnsupportedError, located
+from ckptparse.errors import (
+    CheckpointNotFoundError,
+    LimitError,
+    MalformedError,
+    UnsupportedError,
+    located,
+)
 from ckptparse.files.context import Context, begin
 from ckptparse.inventory.nearby import open_named
 from ckptparse.jobs.conversion import ConversionRow, Reversal
 from ckptparse.jobs.derived import FLOATS
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_members
 
 __all__ = ["NewNames", "Rename", "Renamer", "RuleSet", "Split", "load_rules", "make_rules"]
 
@@ -53,6 +59,8 @@ Rename = (
 undoes a conversion."""
 
 _SHIPPED = "rule_files"
+_STRINGS = re.compile(r"""'[^']*'?|"(?:\\.|[^"\\])*"?|#.*""")
+"""Strings of one line, whether they end or not, and a comment."""
 _KNOWN = {"about", "tested", "expect", "drop", "rename", "transpose", "split", "dtype", "layout"}
 
 
@@ -139,7 +147,7 @@ def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
     elif isinstance(rename, Mapping):
         rules = RuleSet(NewNames(rename))
     elif rename is not None:
-        rules = RuleSet(Renamer([(_compile(old), new) for old, new in rename]))
+        rules = RuleSet(Renamer([(_compile(old), new) for old, new in rename], limits))
     if not split:
         return rules
     cuts = tuple(_cut(part, into) for part, into in split.items())
@@ -175,19 +183,45 @@ class NewNames:
 
 
 class Renamer:
-    """Replaces what expressions match, one after another."""
+    """Replaces what expressions match, one after another.
 
-    def __init__(self, rules: Sequence[tuple[re.Pattern[str], str]]) -> None:
+    A rule may give each name many times its characters, and so may the next one.
+    """
+
+    def __init__(self, rules: Sequence[tuple[re.Pattern[str], str]], limits: Limits) -> None:
         self._rules = rules
         self._used: set[int] = set()
+        self._limits = limits
+        self._left = limits.key_bytes
 
     def __call__(self, name: str) -> str:
-        """Return the new name."""
+        """Return the new name.
+
+        Raises:
+            LimitError: Names get more than `Limits.key_bytes` characters more, all together.
+            MalformedError: A replacement is broken.
+        """
         for number, (pattern, replacement) in enumerate(self._rules):
-            name, found = _replace(pattern, replacement, name)
+            self._check(pattern, replacement, name)
+            new, found = _replace(pattern, replacement, name)
             if found:
                 self._used.add(number)
+                self._left -= max(0, len(new) - len(name))
+                name = new
         return name
+
+    def _check(self, pattern: re.Pattern[str], replacement: str, name: str) -> None:
+        # No part that a backslash names is longer than all of the name.
+        most = len(replacement) + replacement.count("\\") * len(name)
+        if most * (len(name) + 1) <= self._left:
+            return
+        if most * sum(1 for _ in pattern.finditer(name)) > self._left:
+            raise LimitError(
+                "The new names may get more characters than Limits.key_bytes "
+                f"({self._limits.key_bytes}) allows: {pattern.pattern!r:.60} is replaced by "
+                f"{replacement!r:.60}",
+                limit="key_bytes",
+            )
 
     @property
     def unused(self) -> list[str]:
@@ -220,10 +254,17 @@ def load_rules(path: str, context: Context) -> RuleSet:
 
     Raises:
         MalformedError: It is no TOML, or holds what no rule is.
+        LimitError: It is larger than half of `Limits.state_bytes`, or has more rules than
+            `Limits.members` allows, or tables in tables beyond `Limits.nesting`.
         CheckpointNotFoundError: There is no such file.
     """
     with located(path=path):
-        return _decode(_parse_toml(_read(path, context)))
+        data, limits = _read(path, context), context.limits
+        content = _parse_toml(data, limits)
+        # An expression takes 20 µs to compile.
+        count = sum(len(rules) for rules in content.values() if isinstance(rules, list))
+        check_members(limits, count, len(data), path=path)
+        return _decode(content, limits)
 
 
 def _read(path: str, context: Context) -> bytes:
@@ -243,11 +284,12 @@ def _read(path: str, context: Context) -> bytes:
             error.hint = f"Rule files that come along: {', '.join(sorted(shipped))}"
         raise
     with closing(source):
-        context.limits.check("message_bytes", source.size, "The size of the rule file")
+        # Python's parser takes most of a second for 1 MiB of numbers.
+        context.limits.check("state_bytes", 2 * source.size, "Twice the size of the rule file")
         return source.read_at(0, source.size)
 
 
-def _parse_toml(data: bytes) -> dict[str, Any]:
+def _parse_toml(data: bytes, limits: Limits) -> dict[str, Any]:
     try:
         toml: Any = import_module("tomllib")
     except ImportError:
@@ -256,13 +298,19 @@ def _parse_toml(data: bytes) -> dict[str, Any]:
             hint="Pass the same rules as a list: rename=[(pattern, replacement), ...]",
         ) from None
     try:
-        content: dict[str, Any] = toml.loads(data.decode("utf-8"))
+        text = data.decode("utf-8")
+        # What a key of many parts takes grows with the square of their number.
+        deepest = max(_STRINGS.sub("", line).count(".") for line in text.split("\n"))
+        limits.check("nesting", deepest, "The number of dots in a line of the rule file")
+        content: dict[str, Any] = toml.loads(text)
+    except LimitError:
+        raise
     except (ValueError, RecursionError) as error:
         raise MalformedError(f"Expected a rule file in TOML: {error}") from None
     return content
 
 
-def _decode(content: dict[str, Any]) -> RuleSet:
+def _decode(content: dict[str, Any], limits: Limits) -> RuleSet:
     unknown = content.keys() - _KNOWN
     if unknown:
         raise MalformedError(
@@ -270,7 +318,7 @@ def _decode(content: dict[str, Any]) -> RuleSet:
         )
     renames = [(_pattern(rule), _text(rule, "replacement")) for rule in _tables(content, "rename")]
     return RuleSet(
-        Renamer(renames),
+        Renamer(renames, limits),
         _expressions(content, "drop"),
         tuple(
             (_compile(rule.get("pattern")), _axes(rule)) for rule in _tables(content, "transpose")
