@@ -109,12 +109,15 @@ def write_npy(path: str, tensors: Sequence[TensorLike], options: SinkOptions) ->
 
 def _find_members(tensors: Sequence[TensorLike]) -> dict[str, str]:
     """Return what the members of names are called that no member can have."""
-    found = {tensor.name: member for tensor in tensors if (member := _member(tensor.name))}
-    taken = {tensor.name for tensor in tensors if tensor.name not in found} if found else set()
-    for name in found:
-        while found[name] in taken:
-            found[name] += "~"
-        taken.add(found[name])
+    wanted = {tensor.name: member for tensor in tensors if (member := _member(tensor.name))}
+    taken = {tensor.name for tensor in tensors if tensor.name not in wanted} if wanted else set()
+    found: dict[str, str] = {}
+    for name, member in wanted.items():
+        free = member
+        while free in taken:
+            free += "~"
+        taken.add(free)
+        found[name] = free
     return found
 
 
