@@ -77,7 +77,7 @@ class Offerer:
             )
         if width > 1 and len(data) >= _LEAST_TEXT and is_text(data):
             odd = [(0, count)]
-        ranges = _without(_in_elements(_nowhere(self._image_of(payload), payload), width), count)
+        ranges = self._there(payload, width, count)
         if not ranges:
             return Mended(replace(found.outcome, status=Status.MISSING, ranges=(), note=_NOWHERE))
         return _marked(payload, found, ranges, _shared(merge_spans(odd), ranges))
@@ -144,7 +144,7 @@ class Offerer:
         if from_text:
             zeros += zeros_of_text(data, width)
         odd = judge_at(self._files, payload, data)
-        ranges = _without(_in_elements(_nowhere(self._image_of(payload), payload), width), count)
+        ranges = self._there(payload, width, count)
         if not ranges:
             return Mended(replace(check.outcome, status=Status.MISSING, ranges=(), note=_NOWHERE))
         suspect = _shared(merge_spans([*zeros, *odd]), ranges)
@@ -200,6 +200,13 @@ class Offerer:
         )
         return Mended(outcome, recipe)
 
+    def _there(self, payload: Payload, width: int, count: int) -> tuple[Span, ...]:
+        """Return which of the first elements of a payload lie in a file, or were found."""
+        image = self._image_of(payload)
+        if image is None:
+            return ((0, count),) if count else ()
+        return _without(_in_elements(_nowhere(image, payload), width), count)
+
     def _image_of(self, payload: Payload) -> JoinedSource | None:
         """Return a payload's file if that was put together from blocks of an image."""
         file = payload.file
@@ -217,6 +224,8 @@ def _marked(
     payload: Payload, found: Mended, ranges: tuple[Span, ...], suspect: tuple[Span, ...]
 ) -> Mended:
     """Add what looks wrong to what is known of a payload; it is offered even if that is all."""
+    if not suspect and (ranges, suspect) == (found.outcome.ranges, found.outcome.suspect):
+        return found
     note = _noted(found.outcome.note, payload, suspect)
     return replace(found, outcome=replace(found.outcome, ranges=ranges, suspect=suspect, note=note))
 

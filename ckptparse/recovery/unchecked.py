@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,7 @@ def _pieces(spans: tuple[Span, ...], width: int, offset: int) -> Iterator[Span]:
             at = following
 
 
+@cache
 def _unsigned(bound: _Bound, *, big_endian: bool) -> np.dtype[Any]:
     return np.dtype(f"{'>' if big_endian else '<'}u{bound.bits // 8}")
 
