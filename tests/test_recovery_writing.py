@@ -438,13 +438,13 @@ def test_many_that_cannot_be_read_any_more_are_found_in_one_pass(
         raw[64 * number] ^= 1
     data_of(prefix).write_bytes(raw)
     asked = dict.fromkeys(arrays, 0)
-    read = Chosen.read
+    read = Chosen.read_masked
 
     def noted(self: Chosen) -> Any:
         asked[self.name] += 1
         return read(self)
 
-    monkeypatch.setattr(Chosen, "read", noted)
+    monkeypatch.setattr(Chosen, "read_masked", noted)
     written = recovery.write(tmp_path / "out.npz")
     assert list(written.left_out) == [f"w{number:02}" for number in range(0, 40, 2)]
     assert all("changed" in why for why in written.left_out.values())

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ckptparse.bundle.content import content_of_array
+from ckptparse.bundle.content import Content, content_of_array
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.outcome import Span, merge_spans
@@ -61,13 +61,21 @@ class Chosen(WrappedTensor[RecoveredTensor]):
         Raises:
             CheckpointError: A file has changed since it was recovered.
         """
+        return self._read()[0]
+
+    def content(self) -> Content:
+        """Read the whole, filled, as the bytes of a data file; see `bundle.content.Streamed`."""
+        return self._read()[1]
+
+    def _read(self) -> tuple[npt.NDArray[Any], Content]:
         array, mask = self.read_masked()
         if mask is not None:
             array[mask] = self._fill_for(array.dtype)
+        content = content_of_array(array, self.data_type)
         digest = sha256()
-        content_of_array(array, self.data_type).write_to(digest.update)
+        content.write_to(digest.update)
         self.digest = digest.hexdigest()
-        return array
+        return array, content
 
     def read_masked(self) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
         """Read the values, and where they are none."""
