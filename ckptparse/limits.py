@@ -26,9 +26,9 @@ __all__ = [
     "Singles",
     "check_all_strings",
     "check_legacy",
+    "check_listed",
     "check_members",
     "check_small",
-    "check_written",
     "count_named",
     "limit_error",
     "most_members",
@@ -49,10 +49,9 @@ _SMALL_BYTES = 512
 """Bytes of the files for each tensor beyond `Limits.small_tensors`."""
 _NAME_LENGTH = 256
 """Characters of a name that count as one tensor of `Limits.small_tensors`."""
-_WRITTEN_BYTES = 1 << 10
-"""Bytes of the files for each tensor that is written beyond a quarter of `Limits.small_tensors`."""
 _LISTED_BYTES = 1 << 11
-"""Bytes of the files for each tensor that is listed beyond an eighth of `Limits.small_tensors`."""
+"""Bytes of the files for each tensor that is listed or written beyond an eighth of
+`Limits.small_tensors`."""
 _SINGLE_BYTES = 1 << 12
 """Bytes of the files for each entry beyond `Limits.single_entries`."""
 _OBJECT_BYTES = 512
@@ -185,8 +184,8 @@ class Limits:
     many entries that are not written as protobuf writes them (16 of them count as one if none has
     more than 16 fields, or one of them twice); of the others `verify` and `recover` look at some.
     `ls` lists so many. A report as JSON, or in a pipe, lists an eighth as many, and one for each 2
-    KiB; the others are counted. `Recovery.write` takes a quarter as many, and one for each KiB; one
-    in an npz counts twice, in HDF5 five times, in a `.npy` file eight times.
+    KiB; the others are counted. `Recovery.write` takes as many; one in HDF5 counts three times, in
+    a `.npy` file four times.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
@@ -259,7 +258,7 @@ class Limits:
         return self.small_tensors + size // _SMALL_BYTES
 
     def most_listed(self, size: int) -> int:
-        """Return how many tensors a report of files of that size lists."""
+        """Return how many tensors a report lists, or a recovery writes, of files of that size."""
         return self.small_tensors // 8 + size // _LISTED_BYTES
 
     def take_small(self, names: Sequence[str], held: Callable[[], int]) -> Sequence[str]:
@@ -343,7 +342,7 @@ def take_named(names: Iterable[str], most: int) -> list[str]:
     return taken
 
 
-def check_written(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:
+def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:
     """Make sure that so many tensors of a recovery may be written.
 
     Args:
@@ -355,12 +354,12 @@ def check_written(limits: Limits, count: int, size: int, *, weight: int = 1) -> 
     Raises:
         LimitError: They may not.
     """
-    if weight * count > limits.small_tensors // 4 + size // _WRITTEN_BYTES:
+    if weight * count > limits.most_listed(size):
         what = (
-            f"{4 * weight} times the number of tensors to write, beyond one for each "
-            f"{_WRITTEN_BYTES * weight} bytes of the files,"
+            f"{8 * weight} times the number of tensors to write, beyond one for each "
+            f"{_LISTED_BYTES * weight} bytes of the files,"
         )
-        beyond = 4 * (weight * count - size // _WRITTEN_BYTES)
+        beyond = 8 * (weight * count - size // _LISTED_BYTES)
         raise limit_error(limits, "small_tensors", beyond, what)
 
 

@@ -20,7 +20,7 @@ from ckptparse.foreign import REPORT_NAME, load_h5py
 from ckptparse.jobs.conversion import TargetFormat
 from ckptparse.jobs.convert import format_of_path, sink_of
 from ckptparse.json_text import format_json
-from ckptparse.limits import check_written, count_named
+from ckptparse.limits import check_listed, count_named
 from ckptparse.recovery.chosen import Chosen, Mask
 from ckptparse.recovery.written import GraphOrigin, Offer, Written
 from ckptparse.sinks.options import SinkOptions
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["choose_format", "iter_digests", "report_path", "write_recovery"]
 
 _NUMPY = ("npz", "npy")
-_WEIGHTS: Mapping[TargetFormat, int] = {"v2": 1, "safetensors": 1, "npz": 2, "hdf5": 5, "npy": 8}
+_WEIGHTS: Mapping[TargetFormat, int] = {"v2": 1, "safetensors": 1, "npz": 1, "hdf5": 3, "npy": 4}
 """What a tensor counts as that is written: HDF5's library takes 100 µs for each, a file of its own
 that reaches the disk 250 µs. With 10 KiB for each, any number of tensors may be written."""
 _ALL_SUSPECT = (
@@ -133,7 +133,7 @@ def _check_count(recovery: Recovery, format: TargetFormat) -> None:
     report, limits = recovery.report, recovery.limits
     sizes = {one.path: one.size for one in report.inputs}
     sizes.update((path, file.size or 0) for path, file in report.files.items())
-    check_written(limits, count_named(recovery), sum(sizes.values()), weight=_WEIGHTS[format])
+    check_listed(limits, count_named(recovery), sum(sizes.values()), weight=_WEIGHTS[format])
 
 
 def _check_places(
