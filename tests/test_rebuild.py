@@ -132,6 +132,36 @@ def test_two_unknown_sizes_beside_each_other_are_not_guessed() -> None:
     assert fit_layout(Layout((payloads,), Rule.SAVER, ""), [MemorySource("x", bytes(16))]) is None
 
 
+@pytest.mark.parametrize("shape", [None, (2,)])
+def test_strings_between_tensors_of_unknown_sizes_divide_the_bytes(
+    shape: tuple[int, ...] | None,
+) -> None:
+    rng = np.random.default_rng(4)
+    arrays = {
+        "a": rng.normal(0, 0.05, 700).astype("<f4"),
+        "b": np.array([b"first words", b"and others"], object),
+        "c": np.arange(4, dtype="<i8"),
+        "d": rng.normal(0, 0.05, 900).astype("<f4"),
+    }
+    made = builder.Bundle()
+    for name, array in arrays.items():
+        made.add(name, array)
+    source = MemorySource("x", bytes(made.shards[0]))
+    known = {"b": Payload("b", STRING, shape), "c": Payload("c", INT64, (4,))}
+    unknown = {name: Payload(name, FLOAT, None) for name in arrays}
+    payloads = tuple(known.get(name, unknown[name]) for name in arrays)
+    fit = fit_layout(Layout((payloads,), Rule.SAVER, ""), [source])
+    assert fit is not None and fit.solved == 2
+    assert [one.payload.shape for one in fit.placed] == [(700,), (2,), (4,), (900,)]
+    fit = fit_layout(Layout((payloads[:2],), Rule.SAVER, ""), [cut(source, fit.placed[2].offset)])
+    assert fit is not None and [one.payload.shape for one in fit.placed] == [(700,), (2,)]
+    assert fit_layout(Layout(((*payloads, payloads[0]),), Rule.SAVER, ""), [source]) is None
+
+
+def cut(source: MemorySource, size: int) -> MemorySource:
+    return MemorySource(source.path, source.read_at(0, size))
+
+
 def test_strings_of_unknown_number_end_where_their_lengths_have_their_checksum() -> None:
     words, _ = builder.string_payload([b"one", b"", b"three" * 50])
     data = words + bytes(8)

@@ -19,6 +19,7 @@ from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.problems import EvidenceRule
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.recovery.rebuild.counted import find_last_strings
+from ckptparse.recovery.rebuild.inner_strings import LARGEST, find_inner_strings
 from ckptparse.recovery.rebuild.items import iter_items
 from ckptparse.recovery.rebuild.names import nearest_name
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
@@ -226,6 +227,92 @@ def test_strings_beside_weights_leave_them_their_bytes(
     assert np.ravel(recovery["words" + VALUE].read()).tolist() == strings
     assert recovery["weights" + VALUE].read().tobytes() == weights.tobytes()
     assert recovery["words" + VALUE].status == "unverified"
+
+
+def lost_index(directory: Path, values: list[tuple[str, str, Any]]) -> ckptparse.Recovery:
+    """Get back a data file alone: variables by their keys' first parts, attributes and values."""
+    message = TrackableObjectGraph()
+    root, made = message.nodes.add(), builder.Bundle()
+    for name, attribute, value in values:
+        stem = f"{name}/.ATTRIBUTES/{attribute}"
+        if not name.endswith("#"):
+            child = root.children.add()
+            child.node_id, child.local_name = len(message.nodes), name
+            added = message.nodes.add().attributes.add()
+            added.name, added.checkpoint_key = attribute, stem
+        for suffix, array in value.items() if isinstance(value, dict) else [("", value)]:
+            made.add(stem + suffix, array)
+    made.add(GRAPH, np.array(message.SerializeToString(), object))
+    made.write(directory / "ckpt")
+    (directory / "ckpt.index").unlink()
+    return ckptparse.recover(directory / "ckpt")
+
+
+def weights_of(count: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(count).normal(0, 0.05, count).astype("<f4")
+
+
+def test_strings_between_weights_of_unknown_sizes_are_found(tmp_path: Path) -> None:
+    words = np.array([b"one word", b"", b"another"], object)
+    trained = [("a", weights_of(700)), ("words", words), ("z", weights_of(900))]
+    recovery = lost_index(tmp_path, [(name, "VARIABLE_VALUE", value) for name, value in trained])
+    assert recovery["words" + VALUE].read().tolist() == words.tolist()
+    for name in ("a", "z"):
+        assert recovery[name + VALUE].read().tobytes() == dict(trained)[name].tobytes()
+
+
+def test_strings_that_one_of_several_variables_may_hold_are_none_of_them(tmp_path: Path) -> None:
+    words = np.array([b"one word", b"", b"another"], object)
+    values = [("a", weights_of(70)), ("b", weights_of(90)), ("words", words), ("z", weights_of(9))]
+    recovery = lost_index(tmp_path, [(name, "VARIABLE_VALUE", value) for name, value in values])
+    assert not [name for name in recovery if name.endswith(VALUE)]
+
+
+@pytest.mark.parametrize("count", [0, 1, 30])
+def test_the_tensors_of_a_table_and_those_around_it_are_found(tmp_path: Path, count: int) -> None:
+    keys = np.array([b"word %d" % number for number in range(count)], object)
+    table = {"-keys": keys, "-values": np.arange(count, dtype="<i8")}
+    values = [
+        ("a", "VARIABLE_VALUE", weights_of(700)),
+        ("lookup", "table", table),
+        ("z", "VARIABLE_VALUE", weights_of(900)),
+    ]
+    recovery = lost_index(tmp_path, values)
+    assert recovery["a" + VALUE].read().tobytes() == weights_of(700).tobytes()
+    assert recovery["z" + VALUE].read().tobytes() == weights_of(900).tobytes()
+    assert recovery["lookup/.ATTRIBUTES/table-keys"].read().tolist() == keys.tolist()
+    found = recovery["lookup/.ATTRIBUTES/table-values"].read()
+    assert found.tolist() == list(range(count))
+    assert {str(one.status) for one in recovery.values()} == {"unverified"}
+
+
+def test_a_saved_vocabulary_does_not_hide_the_weights(fixtures: Path, tmp_path: Path) -> None:
+    original = fixtures / "roles/lookup/model"
+    recovery = ckptparse.recover(copy_data(original, tmp_path))
+    expected = ckptparse.read(original)
+    assert len(recovery) == len(expected) == 3
+    for name, value in expected.items():
+        assert np.ravel(recovery[name].read()).tolist() == value.ravel().tolist()
+
+
+def test_strings_within_a_file_are_found_and_hardly_anything_else() -> None:
+    rng = np.random.default_rng(8)
+    for number in range(100):
+        lengths = (10 ** rng.uniform(0.3, 2.5, rng.integers(1, 60))).astype(int)
+        made = builder.Bundle()
+        made.add("w", np.array([b"words of text " * 30, *(b"x" * one for one in lengths)], object))
+        parts = [weights_of(int(one)).tobytes() for one in rng.integers(1, 5000, 2)]
+        data = parts[0] + bytes(made.shards[0]) + parts[1]
+        found = find_inner_strings(MemorySource("x", data), 0, len(data))
+        assert [(at, one.count) for at, one in found] == [(len(parts[0]), len(lengths) + 1)], number
+        noise = MemorySource("x", parts[0] + parts[1])
+        assert find_inner_strings(noise, 0, noise.size) == []
+
+
+def test_strings_within_zeros_are_sought_in_bounded_time() -> None:
+    begin = time.process_time()
+    assert find_inner_strings(MemorySource("x", bytes(LARGEST)), 0, LARGEST) == []
+    assert time.process_time() - begin < 8
 
 
 def test_strings_that_end_a_file_are_found_behind_anything() -> None:

@@ -24,7 +24,7 @@ from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
-from ckptparse.recovery.rebuild.items import Item, iter_items
+from ckptparse.recovery.rebuild.items import TABLE_KEYS, TABLE_VALUES, Item, iter_items, split_table
 from ckptparse.recovery.rebuild.names import restore_names
 from ckptparse.recovery.rebuild.shapes import GivenTensor, ShapeMatches
 from ckptparse.recovery.rebuild.tiling import Known, Tile, tile
@@ -111,7 +111,8 @@ def _begin_view(case: Case, shards: int, unplaced: tuple[str, ...]) -> IndexView
 
 def _tensors_of(item: Item) -> list[str]:
     """Return the names of the tensors that a key stands for; none if that is not known."""
-    if item.data_type is not None or item.rule is not None:
+    told = item.data_type is not None or item.rule is not None
+    if told or item.key.endswith((TABLE_KEYS, TABLE_VALUES)):
         return [item.key]
     return [item.key + part for part in _PARTS.get(item.key.rpartition("/")[2], ())]
 
@@ -182,7 +183,7 @@ def _view_of(case: Case, files: _Files, given: Sequence[GivenTensor]) -> IndexVi
     graph = _read_graph(case, place)
     if graph is None:
         return None
-    items = list(iter_items(graph))
+    items = [one for item in iter_items(graph) for one in split_table(item)]
     restore_names(case, {name for item in items for name in _tensors_of(item)})
     shapes = _find_shapes(items, graph, given)
     items = [_typed(item, shapes[item.key]) for item in items]
@@ -274,6 +275,7 @@ def _listed(one: Tile, given: GivenTensor | None, files: _Files, index: str) -> 
     )
     # A graph says nothing of dimensions: what is no scalar is given flat.
     single = one.item.count == 1 or (one.counted is not None and one.count == 1)
+    single = single and not one.item.key.endswith(TABLE_KEYS)
     shape: tuple[int, ...] = () if single else (one.count,)
     if given is not None and math.prod(given.shape) == one.count:
         shape = given.shape

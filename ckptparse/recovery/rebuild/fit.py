@@ -12,13 +12,16 @@ from dataclasses import dataclass, replace
 
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.files.storage import Source
+from ckptparse.files.views import JoinedSource, Range
 from ckptparse.recovery.rebuild.counted import (
     Counted,
     count_strings,
     find_last_string,
+    find_last_strings,
     measure_strings,
     measure_variants,
 )
+from ckptparse.recovery.rebuild.inner_strings import LARGEST, find_inner_strings
 from ckptparse.recovery.rebuild.layout import Layout, Payload
 
 __all__ = ["Fit", "Placed", "fit_layout"]
@@ -136,23 +139,71 @@ class _Shard:
         end = self._source.size
         rest = list(payloads)
         while len(rest) > 1:
-            placed = self._place_before(rest[-1], end)
+            placed = self._place_before(rest[-1], offset, end)
             if placed is None or placed.offset < offset:
                 break
             tail.insert(0, placed)
             rest.pop()
             end = placed.offset
-        middle = self._solve(rest, offset, end)
+        middle = self._solve(rest, offset, end) or self._solve_around_strings(rest, offset, end)
         return None if middle is None else [*head, *middle, *tail]
 
-    def _place_before(self, payload: Payload, end: int) -> Placed | None:
-        """Place a payload so that it ends at `end`, if its size is known."""
+    def _place_before(self, payload: Payload, low: int, end: int) -> Placed | None:
+        """Place a payload so that it ends at `end`, if its size is known, or its bytes state it."""
         if payload.size is not None:
             return Placed(payload, self._number, end - payload.size, payload.size)
-        if payload.data_type == DataType.DT_STRING and payload.shape == ():
-            offset = find_last_string(self._source) if end == self._source.size else None
-            return None if offset is None else self._place_at(payload, offset)
-        return None
+        if payload.data_type != DataType.DT_STRING or end <= low:
+            return None
+        part = JoinedSource(self._source.path, [Range(self._source, low, end - low)])
+        find = find_last_string if payload.shape == () else find_last_strings
+        offset = find(part)
+        placed = None if offset is None else self._place_at(payload, low + offset)
+        return placed if placed is not None and placed.offset + placed.size == end else None
+
+    def _solve_around_strings(
+        self, payloads: Sequence[Payload], start: int, end: int
+    ) -> list[Placed] | None:
+        """Divide the bytes between two known places at the strings that lie there."""
+        strings = [n for n, one in enumerate(payloads) if one.data_type == DataType.DT_STRING]
+        if not strings or not 0 < end - start <= LARGEST:
+            return None
+        found = find_inner_strings(self._source, start, end)
+        if len(found) != len(strings):
+            return None
+        placed: list[Placed] = []
+        done = 0
+        for number, (offset, _) in zip(
+            [*strings, len(payloads)], [*found, (end, None)], strict=True
+        ):
+            before = self._solve_between(payloads[done:number], start, offset)
+            if before is None:
+                return None
+            placed += before
+            if number < len(payloads):
+                one = self._place_at(payloads[number], offset)
+                if one is None:
+                    return None
+                placed.append(one)
+                start, done = one.offset + one.size, number + 1
+        return placed
+
+    def _solve_between(
+        self, payloads: Sequence[Payload], start: int, end: int
+    ) -> list[Placed] | None:
+        """Place payloads between two known places, one of unknown size among them."""
+        head: list[Placed] = []
+        rest = list(payloads)
+        while rest and (size := rest[0].size) is not None:
+            head.append(Placed(rest.pop(0), self._number, start, size))
+            start += size
+        tail: list[Placed] = []
+        while rest and (size := rest[-1].size) is not None:
+            end -= size
+            tail.insert(0, Placed(rest.pop(), self._number, end, size))
+        if not rest:
+            return [*head, *tail] if start == end else None
+        middle = self._solve(rest, start, end)
+        return None if middle is None else [*head, *middle, *tail]
 
     def _solve(self, payloads: Sequence[Payload], start: int, end: int) -> list[Placed] | None:
         """Divide the bytes between two known places among the payloads of unknown size there."""

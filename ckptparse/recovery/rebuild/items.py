@@ -11,7 +11,7 @@ guess, and named.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from ckptparse.crc.inversion import is_counter
@@ -21,9 +21,12 @@ from ckptparse.graph.object_node import VARIABLE_VALUE, ObjectNode
 from ckptparse.graph.slot_search import find_slots
 from ckptparse.problems import EvidenceRule
 
-__all__ = ["Item", "iter_items"]
+__all__ = ["TABLE_KEYS", "TABLE_VALUES", "Item", "iter_items", "split_table"]
 
 _STATE = "py_state"
+_TABLE = "/table"
+TABLE_KEYS, TABLE_VALUES = "/table-keys", "/table-values"
+"""What the names of a lookup table's tensors end with; the graph has the stem alone."""
 _MOST_OPTIMIZERS = 64
 """Optimizers of one graph: to find the slots of one may take a walk over the whole graph."""
 _MEANS = frozenset({"m", "momentum"})
@@ -89,6 +92,18 @@ def iter_items(graph: ObjectGraph) -> Iterator[Item]:
             # A stem of several keys, or what another program's saver writes.
             yield Item(attribute.checkpoint_key, None, None, None, known.group_of(number))
     yield from last
+
+
+def split_table(item: Item) -> tuple[Item, ...]:
+    """Return the two tensors of a lookup table, which have as many elements; others as they are.
+
+    Keras's vocabularies have strings as keys, and numbers as values.
+    """
+    if item.data_type is not None or item.rule is not None or not item.key.endswith(_TABLE):
+        return (item,)
+    stem = item.key.removesuffix(_TABLE)
+    keys = replace(item, key=stem + TABLE_KEYS)
+    return keys, replace(item, key=stem + TABLE_VALUES, data_type=DataType.DT_INT64)
 
 
 class _Known:

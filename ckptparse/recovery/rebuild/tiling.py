@@ -28,7 +28,8 @@ from ckptparse.recovery.rebuild.counted import (
     measure_strings,
 )
 from ckptparse.recovery.rebuild.dense import find_sizes, is_dense
-from ckptparse.recovery.rebuild.items import Item
+from ckptparse.recovery.rebuild.inner_strings import LARGEST, find_inner_strings
+from ckptparse.recovery.rebuild.items import TABLE_KEYS, Item
 from ckptparse.recovery.rebuild.marks import find_marks
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
 
@@ -137,6 +138,8 @@ class _Tiler:
         """Items that were placed by the blocks of slots behind them."""
         self._marked: set[tuple[int, int]] = set()
         """First and last items of runs in which marks were looked for."""
+        self._without_inner: set[tuple[int, int]] = set()
+        """Where strings between others were looked for."""
         self._searched = False
         """Whether layers were looked for."""
         self._kernels = {item.group: item.kernel for item in items if item.kernel is not None}
@@ -215,6 +218,7 @@ class _Tiler:
             or self._fill_blocks(run, sizes)
             or self._fill_marked(run)
             or self._fill_last(run)
+            or self._fill_strings(run)
         )
 
     def _size_of(self, number: int) -> int | None:
@@ -253,7 +257,8 @@ class _Tiler:
         """Tell whether nothing says what a variable holds: it is taken for floats if it must be."""
         item = self._items[number]
         untold = item.count is None and item.rule is None and item.group not in self._counts
-        return untold and item.data_type == DataType.DT_FLOAT and not item.slot
+        is_float = item.data_type == DataType.DT_FLOAT and not item.slot
+        return untold and (is_float or _are_keys(item))
 
     def _strings_at(self, number: int, offset: int, stop: int) -> int | None:
         """Return the bytes of strings that begin there: their lengths have their checksum."""
@@ -267,9 +272,15 @@ class _Tiler:
         if counted is None:
             self._without_strings.add((offset, stop))
             return None
-        self._items[number] = replace(self._items[number], data_type=DataType.DT_STRING)
-        self._counted[number] = counted
+        self._take_strings(number, counted)
         return counted.size
+
+    def _take_strings(self, number: int, counted: Counted) -> None:
+        """Note what strings say of themselves; a table has as many values as keys."""
+        item = self._items[number] = replace(self._items[number], data_type=DataType.DT_STRING)
+        self._counted[number] = counted
+        if item.key.endswith(TABLE_KEYS):
+            self._counts[item.group] = counted.count, (EvidenceRule.STRING_SIZE,)
 
     def _step_at(self, item: Item, offset: int) -> Item:
         """Tell the type of a step: of 64 bits, the higher half is zero."""
@@ -302,6 +313,9 @@ class _Tiler:
         if len(groups) != 1:
             return False
         item = self._items[open_ones[0]]
+        if any(self._items[number].width is None for number in open_ones):
+            # Of a table, nothing tells how many bytes the keys take.
+            return False
         share, over = divmod(room, len(open_ones))
         if over or not item.width or share % item.width:
             self._dead.update(open_ones)
@@ -387,6 +401,37 @@ class _Tiler:
         self._counts[bias.group] = units[0], (EvidenceRule.LAYER_SIZE,)
         return True
 
+    def _fill_strings(self, run: _Run) -> bool:
+        """Place strings that lie anywhere in a run, if it is known which variables they are."""
+        tried = run.start, run.stop
+        likely = [number for number in run.items if self._may_hold_strings(number)]
+        if not likely or run.stop - run.start > LARGEST or tried in self._without_inner:
+            return False
+        items = [self._items[number] for number in run.items]
+        if any(item.width is None and item.rule is None and not _are_keys(item) for item in items):
+            # States of iterators are strings, too.
+            return False
+        self._without_inner.add(tried)
+        keys = [number for number in likely if _are_keys(self._items[number])]
+        found = find_inner_strings(self._source, *tried, none=bool(keys))
+        # The first ones of a run begin with it, and the last ones end with it.
+        inner = [number for number in likely if number not in (run.items[0], run.items[-1])]
+        ends = {(offset, offset + counted.size) for offset, counted in found}
+        if not any(start == tried[0] or stop == tried[1] for start, stop in ends):
+            likely = inner
+        numbers = next((some for some in (keys, likely) if len(some) == len(found)), [])
+        for number, (offset, counted) in zip(numbers, found, strict=False):
+            self._take_strings(number, counted)
+            self._places[number] = offset, offset + counted.size
+        return bool(numbers)
+
+    def _may_hold_strings(self, number: int) -> bool:
+        """Tell whether a variable may hold strings: it was not trained, and is no layer's."""
+        item = self._items[number]
+        trained = any(one.slot and one.group == item.group for one in self._items)
+        layered = item.kernel is not None or item.group in self._kernels.values()
+        return self._may_be_strings(number) and not (trained or layered or item.partner)
+
     def _inputs_of(self, numbers: Sequence[int]) -> int | None:
         """Return what the marked layer gives that lies before a run, or is the only other one."""
         before = numbers[0] - 1
@@ -437,6 +482,11 @@ class _Tiler:
             rules = (*rules, EvidenceRule.SLOT_BLOCKS)
         data_type = item.data_type or 0
         return Tile(item, start, stop - start, data_type, count, tuple(rules), counted)
+
+
+def _are_keys(item: Item) -> bool:
+    """Tell whether an item is the keys of a table, of whatever type."""
+    return item.data_type is None and item.key.endswith(TABLE_KEYS)
 
 
 def _holds(item: Item, name: str) -> bool:
