@@ -18,7 +18,12 @@ import v1_builder
 from test_conversions import CONVERTED, PRINTED
 
 import ckptparse
+from ckptparse.examination import lost_returns
 from ckptparse.examination.encodings import Conversion
+from ckptparse.examination.lost_returns import find_lost_returns
+from ckptparse.files.memory import MemorySource
+from ckptparse.limits import Limits
+from ckptparse.table.format import BlockHandle, Footer
 
 WAYS: dict[str, Callable[[bytes], bytes]] = {
     **{conversion.value: convert for conversion, convert in CONVERTED.items()},
@@ -119,6 +124,79 @@ def test_files_of_a_v1_set_that_were_converted_come_back(tmp_path: Path) -> None
         path = tmp_path / f"model-0000{number}-of-00002"
         path.write_bytes(base64.encodebytes(file.data()))
     assert (ckptparse.recover(tmp_path / "model")["w"].read() == array).all()
+
+
+NAMES = ("a\r\nb", "c\n", "d\r\n", "e\r\n\n", "f")
+
+
+def bundle_of_lines() -> builder.Bundle:
+    bundle = builder.Bundle()
+    for number, name in enumerate(NAMES):
+        bundle.add(name, np.arange(number, 9 + number, dtype="<f4"))
+    return bundle
+
+
+@pytest.mark.parametrize("size", [262144, 60, 1], ids=["one block", "some blocks", "a block each"])
+def test_returns_that_an_index_lost_are_put_back(size: int, tmp_path: Path) -> None:
+    raw = bundle_of_lines().index(block_size=size)
+    prefix = bundle_of_lines().write(tmp_path / "m", block_size=size)
+    (tmp_path / "m.index").write_bytes(raw.replace(b"\r\n", b"\n"))
+    with pytest.raises(ckptparse.CheckpointError):
+        ckptparse.read(prefix)
+    report = ckptparse.verify(prefix)
+    count = raw.count(b"\r\n")
+    said = f"{count} carriage returns were lost before line feeds in it"
+    assert [one.code for one in report.problems] == ["index.text"]
+    assert report.problems[0].message.startswith(said)
+    recovery = ckptparse.recover(prefix)
+    assert set(recovery) == set(NAMES)
+    for number, name in enumerate(NAMES):
+        assert recovery[name].status == "verified"
+        assert recovery[name].read().tolist() == list(range(number, 9 + number))
+
+
+def test_returns_that_a_v1_file_lost_are_put_back(tmp_path: Path) -> None:
+    # Each number has a line feed in its bytes, two a carriage return before it.
+    arrays = [np.frombuffer(word, "<f4") for word in (b"\r\nA>", b"B\nC>", b"D\r\n>")]
+    file = v1_builder.LegacyFile()
+    for number, array in enumerate(arrays):
+        file.add(f"w{number}", array)
+    data = file.data()
+    assert data.count(b"\r\n") == 2
+    (tmp_path / "m").write_bytes(data.replace(b"\r\n", b"\n"))
+    recovery = ckptparse.recover(tmp_path / "m")
+    assert [recovery[f"w{number}"].read().tobytes() for number in range(3)] == [
+        array.tobytes() for array in arrays
+    ]
+    assert {str(one.status) for one in recovery.values()} == {"verified"}
+    assert [one.code for one in recovery.report.problems] == ["v1.text"]
+
+
+def test_returns_are_only_put_back_if_every_block_agrees_then() -> None:
+    raw = bundle_of_lines().index(block_size=60)
+    lost = raw.replace(b"\r\n", b"\n")
+    whole = MemorySource("m", raw)
+    assert find_lost_returns(MemorySource("m", lost), Limits()) is not None
+    assert find_lost_returns(whole, Limits()) is None
+    for at in range(len(lost)):
+        changed = bytearray(lost)
+        changed[at] ^= 0x41
+        found = find_lost_returns(MemorySource("m", bytes(changed)), Limits())
+        # The padding of the footer is the only part that no checksum covers.
+        assert found is None or len(lost) - 48 <= at, at
+        assert find_lost_returns(MemorySource("m", lost[:at]), Limits()) is None
+
+
+@pytest.mark.parametrize("size", [40, 100_000])
+def test_line_feeds_without_end_cost_a_bounded_search(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    footer = Footer(BlockHandle(0, 8), BlockHandle(13, size + 20)).to_bytes()
+    source = MemorySource("m", b"\n" * (13 + size) + footer)
+    tried: list[int] = []
+    monkeypatch.setattr(lost_returns, "crc32c", lambda data: tried.append(len(data)) or 0)
+    assert find_lost_returns(source, Limits()) is None
+    assert 0 < len(tried) <= 1 << 18 and sum(tried) <= 1 << 30
 
 
 def test_a_stranger_in_gzip_is_refused_as_before(tmp_path: Path) -> None:

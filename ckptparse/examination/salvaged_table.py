@@ -22,6 +22,7 @@ from ckptparse.examination.encodings import (
     sample_conversions,
 )
 from ckptparse.examination.lookups import Lookups
+from ckptparse.examination.lost_returns import Returned, find_lost_returns
 from ckptparse.examination.outcome import (
     CHECKSUM_CHANCE,
     ByteRange,
@@ -97,10 +98,15 @@ def salvage_table(
         _Scan, codes=codes, accept=accept, correct=correct, keep=keep, resumed=resumed, most=most
     )
     stored, turned = DataFile(path), DataFile(path, UndoneLineEnds, _UNDONE)
+    size = files.size(stored)
     steps = _find_steps(files, stored)
     if steps is not None:
         table = scan(files, DataFile(path, Undone(steps), _UNDONE)).run()
         return _undone(files, table, Problem.of(codes.text, path, _say_steps(steps)))
+    places = find_lost_returns(files.source(stored), files.context.limits) if size else None
+    if places is not None:
+        table = scan(files, DataFile(path, Returned(places), _UNDONE)).run()
+        return _undone(files, table, Problem.of(codes.text, path, _say_returned(len(places))))
     is_text = files.size(stored) is not None and _may_be_text(files, stored)
     if is_text and not _opens(files, stored) and _opens(files, turned):
         # Seeking the blocks of the file as it is, by their checksums, would take longer.
@@ -117,6 +123,11 @@ def salvage_table(
         if other is not None:
             return _undone(files, other, Problem.of(codes.text, path, what))
     return table
+
+
+def _say_returned(count: int) -> str:
+    lost = "a carriage return was" if count == 1 else f"{count} carriage returns were"
+    return f"{lost} lost before line feeds in it; with this undone, the file can be read"
 
 
 def _find_steps(files: DataFiles, stored: DataFile) -> tuple[Conversion, ...] | None:

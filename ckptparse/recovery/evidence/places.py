@@ -26,6 +26,7 @@ from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import ATTEMPT_BYTES, Case
 from ckptparse.examination.hopeful import Hopes, is_all_text
+from ckptparse.examination.lost_returns import Returned
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import (
     NO_CHANCE,
@@ -38,7 +39,6 @@ from ckptparse.examination.places import (
 from ckptparse.examination.readers import DataFile
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
-from ckptparse.files.views import JoinedSource, Range
 from ckptparse.parallel import stream_crc
 from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.evidence.bounds import Note
@@ -114,22 +114,6 @@ a tenth of a second at most."""
 _WORTH = 0.25
 """Share of a file's bytes that must be damaged before stripes are tried. Two swapped disks of n
 move 2 stripes in n, and damage every tensor that reaches into these; less has another cause."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Returned:
-    """Opens a file with carriage returns put back before some line feeds."""
-
-    places: tuple[int, ...]
-
-    def __call__(self, source: Source) -> Source:
-        letter = MemorySource(source.path, b"\r")
-        ranges: list[Range] = []
-        start = 0
-        for place in self.places:
-            ranges += [Range(source, start, place - start), Range(letter, 0, 1)]
-            start = place
-        return JoinedSource(source.path, [*ranges, Range(source, start, source.size - start)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,7 +320,7 @@ def _own_places(
         return
     returned = _restore(case, file, source)
     if returned:
-        undone = DataFile(file.path, _Returned(returned), "conversion undone")
+        undone = DataFile(file.path, Returned(returned), "conversion undone")
         method = "putting back carriage returns that were lost"
         yield Place(undone, 0, Cause.TEXT, method, NO_CHANCE)
         return
