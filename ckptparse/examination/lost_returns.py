@@ -35,10 +35,10 @@ _MOST_BYTES = 1 << 22
 _MOST_LOST = 64
 """How many are put back at most: of more, a table has many blocks that lost two or three."""
 _MOST_WORK = 1 << 30
-"""Bytes whose checksums are computed, half a second. One loss in a block of n line feeds takes n
-times the block, two take half of n squared times."""
-_A_TRY = 1 << 12
-"""What a try costs beside, in bytes: 1 µs."""
+"""Bytes whose checksums are computed, a quarter of a second. One loss in a block of n line feeds
+takes n times the block, two take half of n squared times."""
+_A_TRY = 1 << 14
+"""What a try costs beside, in bytes: 3 µs."""
 
 
 @dataclass(frozen=True, slots=True)
