@@ -283,7 +283,7 @@ def test_a_saved_model_that_lost_its_variables_does_not_have_none(
     shutil.rmtree(model / "variables")
     if not gone:
         (model / "variables").mkdir()
-    for function in (ckptparse.read, ckptparse.verify):
+    for function in (ckptparse.read, ckptparse.verify, ckptparse.recover):
         with pytest.raises(CheckpointNotFoundError, match="variables are missing"):
             function(model)
     with (

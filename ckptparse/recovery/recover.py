@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ckptparse.errors import NotACheckpointError
+from ckptparse.errors import CheckpointError, CheckpointNotFoundError, NotACheckpointError
 from ckptparse.examination.case import Case
 from ckptparse.examination.checking import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
@@ -33,11 +33,13 @@ from ckptparse.files.context import Cache, Context, Place, Progress, Store, begi
 from ckptparse.files.file_urls import local_path
 from ckptparse.files.noted import NotedStorage
 from ckptparse.inventory.folders import Folders
+from ckptparse.inventory.inventory import Candidate
 from ckptparse.inventory.lenient import refuse_graph
 from ckptparse.inventory.parts import survey_candidate
 from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.opening import read_candidate_graph
 from ckptparse.problems import Problem
 from ckptparse.recovery.asked import describe_asked
 from ckptparse.recovery.assembling import make_recovery
@@ -185,7 +187,7 @@ def _find(place: str, options: _Options, context: Context) -> Recovery:
             raise
         return inside
     if choice.candidate.format == "graph":
-        raise refuse_graph(choice.candidate.path, context)
+        raise _refusal(choice.candidate, context)
     recovery = _recover(survey_candidate(choice.candidate, folders), options, context, folders)
     if not recovery and _is_directory(place, context):
         # A directory of fragments, under any names, looks like a directory of V1 files.
@@ -198,6 +200,16 @@ def _find(place: str, options: _Options, context: Context) -> Recovery:
             return inside
     recovery.report = explain_choice(recovery.report, choice, context)
     return recovery
+
+
+def _refusal(candidate: Candidate, context: Context) -> CheckpointError:
+    """Return an error that says that a graph cannot be mended, or that a SavedModel lost all."""
+    if candidate.saved_model is not None:
+        try:
+            read_candidate_graph(candidate, context)
+        except CheckpointNotFoundError as error:
+            return error
+    return refuse_graph(candidate.path, context)
 
 
 def _count_proved(recovery: Recovery) -> int:
