@@ -301,6 +301,7 @@ PROBLEM_CODES: Mapping[str, str] = MappingProxyType(
         "file.unreadable": "The operating system does not allow reading a file.",
         "limit.reached": "A file asks for more than the limits allow: the rest was not read.",
         "evidence.unsearched": "A file of the evidence was searched in part only.",
+        "shapes.unused": "The shapes that were given fit no data file of a lost index.",
         "scan.others": "Other checkpoints were found there. The report is about one of them.",
         "scan.unsearched": "A directory has more files than a scan looks at: others were left out.",
     }
@@ -321,6 +322,7 @@ _WARNINGS = frozenset(
         "leftover.temporary",
         "leftover.beside",
         "evidence.unsearched",
+        "shapes.unused",
         "scan.others",
         "scan.unsearched",
     }

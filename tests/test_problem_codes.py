@@ -554,6 +554,13 @@ def _(directory: Path) -> Made:
     return prefix, {"evidence": [directory / "old.gz"], "limits": limits}
 
 
+@case("shapes.unused")
+def _(directory: Path) -> Made:
+    prefix = written(directory)
+    Path(f"{prefix}.index").unlink()
+    return prefix, {"shapes": {"w": [3, 5]}, "evidence": []}
+
+
 @case("scan.others")
 def _(directory: Path) -> Made:
     found = directory / "found"

@@ -19,6 +19,7 @@ from ckptparse.examination.checking import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
 from ckptparse.examination.converted import choose
 from ckptparse.examination.diagnose import Diagnosis, diagnose
+from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile, list_inputs
 from ckptparse.examination.intact import find_intact
 from ckptparse.examination.neighbours import find_others
@@ -40,7 +41,7 @@ from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.opening import read_candidate_graph
-from ckptparse.problems import Problem
+from ckptparse.problems import EvidenceRule, Problem
 from ckptparse.recovery.asked import describe_asked
 from ckptparse.recovery.assembling import make_recovery
 from ckptparse.recovery.belonging import judge_belonging
@@ -64,7 +65,7 @@ from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.other_indexes import OtherIndexes
 from ckptparse.recovery.rebuild.alone import tile_alone
 from ckptparse.recovery.rebuild.shape_files import read_shapes
-from ckptparse.recovery.rebuild.shapes import GivenTensor
+from ckptparse.recovery.rebuild.shapes import GivenTensor, say_unused
 from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources
 from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
@@ -312,11 +313,11 @@ def _recover(
         case = open_case(survey, context, files=files, correct=True)
         check_all(case)
         others = OtherIndexes(context)
-        _work_out(case, options, others)
+        unused = _work_out(case, options, others)
         found = diagnose(case, deep=True, siblings=options.siblings, folders=folders)
         places = find_places(case, options.evidence, found.places, options.mapfile)
         places = find_in_images(case, options.evidence.files, places, options.workers)
-        report = make_report(case, explain_mixed(case, found.problems, places))
+        report = make_report(case, [*explain_mixed(case, found.problems, places), *unused])
         mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
         mended = mend_all(case, mender)
         known = judge_belonging(case, mended, borrowing)
@@ -342,17 +343,22 @@ _TOO_MANY_REBUILT = (
 )
 
 
-def _work_out(case: Case, options: _Options, others: OtherIndexes) -> None:
-    """Rebuild the index if there is none; add what a damaged one does not name any more."""
+def _work_out(case: Case, options: _Options, others: OtherIndexes) -> list[Problem]:
+    """Rebuild the index if there is none; add what a damaged one does not name any more.
+
+    Returns:
+        What is to be said of shapes that were given.
+    """
     if not case.survey.has_index or (case.main is not None and case.main.complete):
-        return
+        return []
     layouts = iter_sources(case, options.evidence, others, siblings=options.siblings)
     shapes = options.shapes or find_shapes(case, options.evidence)
     # What Keras says of its layers is not all that there is: it cannot tile a file alone.
     rebuilt = rebuild(case, layouts, options.shapes)
     view = tile_alone(case, shapes) if rebuilt is None else rebuilt.view
+    unused = [] if rebuilt is not None else _tell_unused(case, options.shapes, view)
     if view is None:
-        return
+        return unused
     missing = [one for name, one in view.tensors.items() if name not in case.tensors]
     # Nothing proves any of them: each is looked at by itself, as are others of a damaged index.
     singles = case.files.singles
@@ -363,6 +369,17 @@ def _work_out(case: Case, options: _Options, others: OtherIndexes) -> None:
         case.tensors[checked.name] = checked
     if missing:
         case.views.append(view)
+    return unused
+
+
+def _tell_unused(case: Case, given: Sequence[GivenTensor], view: IndexView | None) -> list[Problem]:
+    """Say that shapes that were given fit nothing, if that is so."""
+    payloads = [] if view is None else [one.payload for one in view.tensors.values()]
+    grounds = (one for payload in payloads if payload is not None for one in payload.grounds)
+    if not given or any(one.rule is EvidenceRule.GIVEN_SHAPES for one in grounds):
+        return []
+    size = sum(case.files.size(DataFile(path)) or 0 for path in case.survey.data_files.values())
+    return [Problem.of("shapes.unused", case.survey.prefix, say_unused(given, size))]
 
 
 def _make_mender(

@@ -9,6 +9,7 @@ order given.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ckptparse.crc.inversion import is_counter
-from ckptparse.dtypes import DataType
+from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import MalformedError
 from ckptparse.limits import DEFAULT_LIMITS
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
@@ -27,6 +28,7 @@ __all__ = [
     "ShapeMatches",
     "layouts_of_shapes",
     "parse_shapes",
+    "say_unused",
 ]
 
 _MOST_DIMENSIONS = DEFAULT_LIMITS.rank
@@ -225,3 +227,17 @@ def _split(payloads: Sequence[Payload], sizes: Sequence[int], rule: Rule) -> Ite
         shards.append(tuple(shard))
     if not rest:
         yield Layout(tuple(shards), rule, "")
+
+
+def say_unused(given: Sequence[GivenTensor], size: int) -> str:
+    """Say that shapes that were given do not fit data files of so many bytes together."""
+    kinds = [one.data_type or int(DataType.DT_FLOAT) for one in given]
+    wanted = sum(
+        math.prod(one.shape) * (item_size(kind) or 0)
+        for one, kind in zip(given, kinds, strict=True)
+    )
+    return (
+        f"the shapes that were given were not used: expected data files of {wanted:,} bytes "
+        f"(float32 if no dtype is given), found {size:,} bytes; give the shapes of everything that "
+        "was saved, of slots and counters too, with their dtypes, in the order of the file"
+    )
