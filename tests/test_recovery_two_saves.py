@@ -286,3 +286,25 @@ def test_small_integers_that_lie_elsewhere_too_promise_nothing(tmp_path: Path) -
     (tmp_path / "m-2.data-00000-of-00001").unlink()
     tensor = ckptparse.recover(tmp_path / "m-1").get("three")
     assert tensor is None or not tensor.status.proved
+
+
+@pytest.mark.parametrize("seed", [31572, 32008, 32164, 32189, 32197])
+def test_evidence_that_proves_nothing_takes_nothing_away(seed: int, tmp_path: Path) -> None:
+    """Bytes that agree with the index may be another save's: then they are as if they were not."""
+    case = two_saves.make(seed, tmp_path)
+    alone = ckptparse.recover(case.prefix, siblings=False)
+    beside = ckptparse.recover(case.prefix, evidence=case.evidence)
+    proved = {name for name, one in alone.items() if one.status.proved}
+    assert any(alone[name].status == "derived" for name in proved)
+    assert {name for name, one in beside.items() if one.status.proved} >= proved
+    assert promised_wrongly(beside, case.this) == []
+
+
+@pytest.mark.parametrize("seed", [31861, 32123])
+def test_evidence_of_another_save_does_not_have_its_values_derived(
+    seed: int, tmp_path: Path
+) -> None:
+    case = two_saves.make(seed, tmp_path)
+    recovery = ckptparse.recover(case.prefix, evidence=case.evidence)
+    assert "index of the other" in case.happened
+    assert promised_wrongly(recovery, case.this) == []

@@ -107,26 +107,31 @@ def judge_belonging(
         borrowing: Tells which bytes are its own.
     """
     failing = _find_failing(mended, borrowing)
-    borrowed = _may_borrow(case, mended, failing, borrowing)
-    values = borrowed and _are_values_own(case, mended, failing)
+    against = _is_against(case, mended, failing)
+    borrowed = _may_borrow(case, failing, borrowing, against=against)
+    # Bytes elsewhere that nothing shows to be its own say nothing of values, as if there were none.
+    values = (borrowed or not against) and _are_values_own(case, mended, failing)
     shown = borrowed or _is_shown(case, failing)
     return Belonging(values, borrowed, shown, dict.fromkeys(_find_ways(failing)).keys())
 
 
+def _is_against(case: Case, mended: RowMapping[MendedTensor], failing: Sequence[_Failing]) -> bool:
+    """Tell whether bytes of other files have checksums of which the own bytes say other things."""
+    if not any(one.is_borrowed for one in failing):
+        return False
+    others = OtherFiles(case)
+    return any(
+        one.remains is Remains.OTHER and not others.lie_over(one.payload.file) for one in failing
+    ) or bool(_count_contradictions(case, mended, failing))
+
+
 def _may_borrow(
-    case: Case,
-    mended: RowMapping[MendedTensor],
-    failing: Sequence[_Failing],
-    borrowing: Borrowing,
+    case: Case, failing: Sequence[_Failing], borrowing: Borrowing, *, against: bool
 ) -> bool:
     """Tell whether bytes of other files are promised."""
     if not any(one.is_borrowed for one in failing):
         return True
     shown = _is_shown(case, failing)
-    others = OtherFiles(case)
-    against = any(
-        one.remains is Remains.OTHER and not others.lie_over(one.payload.file) for one in failing
-    ) or bool(_count_contradictions(case, mended, failing))
     if not against:
         return shown or not _holds_anything(case, least=LEAST_SOUGHT)
     owners = borrowing.owners_of_failing()

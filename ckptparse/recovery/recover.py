@@ -323,6 +323,11 @@ def _recover(
         known = judge_belonging(case, mended, borrowing)
         if not known:
             mend_again(case, mender, mended, known, borrowing)
+            if known.values and not known.borrowed:
+                # What was borrowed may now follow from its checksum: as if there were no evidence.
+                values = judge_belonging(case, mended, borrowing).values
+                if not values:
+                    mend_again(case, mender, mended, replace(known, values=False), borrowing)
         rivals = {
             name: [mend_tensor(one, mender, case) for one in these]
             for name, these in case.rivals.items()
