@@ -271,3 +271,12 @@ def test_an_archive_without_shapes_is_malformed(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(stream.getvalue())
     with pytest.raises(MalformedError, match="Expected arrays or a configuration"):
         ckptparse.recover(tmp_path / "none", shapes=tmp_path / "x.zip")
+
+
+def test_datasets_in_no_group_give_their_names_and_shapes(tmp_path: Path) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {"w": np.arange(6.0).reshape(2, 3)})
+    Path(f"{prefix}.index").unlink()
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        file["w"] = np.zeros((2, 3))
+    recovery = ckptparse.recover(prefix, shapes=tmp_path / "w.h5")
+    assert recovery["w"].read().tolist() == [[0, 1, 2], [3, 4, 5]]

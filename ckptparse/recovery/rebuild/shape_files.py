@@ -192,9 +192,10 @@ def _weights_of_model(names: Iterable[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for name in names:
-        group, *layer, weight = name.split("/")
-        if group != _MODEL_WEIGHTS or not layer:
+        group, *inside = name.split("/")
+        if group != _MODEL_WEIGHTS or len(inside) < 2:
             continue
+        *layer, weight = inside
         weight = weight.removesuffix(":0")
         called = f"{layer[0]}/{weight}"
         # Of a model within the model the weights are called by its own layers.
