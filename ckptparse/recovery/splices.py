@@ -19,7 +19,7 @@ import numpy as np
 from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case, Part
 from ckptparse.examination.payload import PartName, Payload
-from ckptparse.examination.places import is_telling
+from ckptparse.examination.places import are_telling, is_telling
 from ckptparse.examination.plausibility import has_magnitudes
 from ckptparse.problems import Cause
 from ckptparse.recovery.doubt import is_like_weights
@@ -69,11 +69,17 @@ class Splices:
         return self._known[key]
 
     def _iter_parts(self, payload: Payload) -> Iterator[tuple[PartName, Part]]:
-        """Iterate over parts that are held, and over rows of the block that describes a payload."""
+        """Iterate over parts that are held, and over rows of the block that describes a payload.
+
+        Of the rows those are made that `_is_other` may say something of: it may be thousands.
+        """
         yield from self._case.held_parts()
         failed = self._case.failed
         if failed is not None and payload.block is not None:
-            yield from self._case.failed_parts(failed.in_block(payload.block))
+            numbers = failed.in_block(payload.block)
+            numbers = numbers[failed.wrong[numbers]]
+            telling = are_telling(failed.plain, failed.rows[numbers])
+            yield from self._case.failed_parts(numbers[telling])
 
     def _is_other(self, name: PartName, part: Part) -> bool:
         """Tell whether a tensor that fails looks whole, and is not the other save's, damaged."""
