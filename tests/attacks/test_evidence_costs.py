@@ -66,10 +66,10 @@ def test_one_whole_tensor_of_floats_in_a_file_is_enough_for_doubt(
     tmp_path: Path, calls: Callable[[Any, str], Counter[str]]
 ) -> None:
     prefix = _save_of_other_weights(tmp_path, 40)
-    judged = calls(doubt, "judge_elements")
+    judged = calls(doubt, "judge_at")
     found = ckptparse.recover(prefix)
     assert {one.status for one in found.report.tensors.values()} == {ckptparse.Status.UNVERIFIED}
-    assert judged["judge_elements"] == 1
+    assert judged["judge_at"] == 1
 
 
 def test_a_copy_whose_checksums_are_all_the_same_is_checked_once(
