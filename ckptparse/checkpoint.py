@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy.typing as npt
 
-from ckptparse.backend import Backend, Format, Origin, OrphanOrigin, OrphanSlice
+from ckptparse.backend import (
+    OBJECT_GRAPH_KEY,
+    Backend,
+    Format,
+    Origin,
+    OrphanOrigin,
+    OrphanSlice,
+)
 from ckptparse.dtypes import DataType
 from ckptparse.errors import (
     CheckpointError,
@@ -46,7 +53,6 @@ Naming = Literal["checkpoint", "variable"]
 Patterns = str | Iterable[str] | None
 """One glob, or several; `*` crosses `/`. None for no choice."""
 
-OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _NAMINGS = get_args(Naming)
 _FEW_NAMES = 64
 """Up to so many names are looked up singly; for more, a listing of the index takes less time."""

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from ckptparse.annotation.messages import annotate_message
 from ckptparse.annotation.part import Annotation, shorten
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.bundle.entry import BundleEntry, Endianness
 from ckptparse.bundle.index import BundleIndex, Listing
 from ckptparse.bundle.naming import decode_name, decode_slice_key
-from ckptparse.checkpoint import OBJECT_GRAPH_KEY
 from ckptparse.coding.varint import decode_varints
 from ckptparse.dtypes import DataType, describe_data_type, item_size, numpy_dtype
 from ckptparse.errors import CheckpointError

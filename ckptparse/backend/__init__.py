@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from ckptparse.files.context import Context
     from ckptparse.graph.graph import Graph
 
-__all__ = ["Backend", "Format", "Opener", "Origin", "OrphanOrigin", "OrphanSlice"]
+__all__ = [
+    "OBJECT_GRAPH_KEY",
+    "Backend",
+    "Format",
+    "Opener",
+    "Origin",
+    "OrphanOrigin",
+    "OrphanSlice",
+]
+
+OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+"""The name of the string that holds the object graph of a checkpoint. It is listed as no tensor."""
 
 Format = Literal["v2", "v1", "graph"]
 """How a checkpoint is stored; `"graph"`: as the constants of a frozen graph."""

@@ -8,12 +8,13 @@ from itertools import compress
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.errors import LimitError
 from ckptparse.examination.case import ATTEMPT_BYTES, Case, Part, RowTensors, SoundTensors
 from ckptparse.examination.check import check_payload
 from ckptparse.examination.failed_rows import FailedRows, examine_rows
 from ckptparse.examination.index_reading import read_view
-from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView, report_left
+from ckptparse.examination.index_view import IndexView, report_left
 from ckptparse.examination.leftovers import take_leftovers
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.plain_rows import PlainRows
@@ -96,9 +97,9 @@ def _check_main(case: Case, main: IndexView) -> None:
             {one.name: one for one in check_tensors(listed.values(), case)}
         )
         return
-    if OBJECT_GRAPH in listed:
+    if OBJECT_GRAPH_KEY in listed:
         # It is no tensor: it is checked by itself, also if it is none that can be read.
-        listed[OBJECT_GRAPH] = listed[OBJECT_GRAPH]
+        listed[OBJECT_GRAPH_KEY] = listed[OBJECT_GRAPH_KEY]
     rows = listed.rows()
     if isinstance(main.rows, RecordRows):
         _check_records(case, main, main.rows, listed)

@@ -20,9 +20,8 @@ from ckptparse.limits import Limits
 from ckptparse.problems import Problem
 from ckptparse.slices import TensorSlice
 
-__all__ = ["NO_CHECKSUM", "OBJECT_GRAPH", "IndexView", "name_foreign", "report_left"]
+__all__ = ["NO_CHECKSUM", "IndexView", "name_foreign", "report_left"]
 
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 NO_CHECKSUM = unmask_crc(0)
 """The checksum of an entry that has none: its field is 0, as protobuf reads an absent field, and
 TensorFlow compares with it all the same (docs/format.md, section 2.3)."""

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.bundle.columns import EntryColumns
 from ckptparse.bundle.entry import BundleEntry, count_elements
 from ckptparse.bundle.index import BundleIndex, Listing
@@ -26,7 +27,7 @@ from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError, StorageError
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.check import check_payload
-from ckptparse.examination.index_view import NO_CHECKSUM, OBJECT_GRAPH
+from ckptparse.examination.index_view import NO_CHECKSUM
 from ckptparse.examination.outcome import CHECKSUM_CHANCE, ByteRange, EvidenceRecord, Outcome
 from ckptparse.examination.payload import Payload
 from ckptparse.examination.readers import DataFile, DataFiles
@@ -171,7 +172,7 @@ def _slices_fit(listing: Listing) -> bool:
         CheckpointError: They overlap, or do not lie within their tensor.
     """
     columns = listing.columns
-    if columns.others and listing.rows.get(OBJECT_GRAPH) in columns.others:
+    if columns.others and listing.rows.get(OBJECT_GRAPH_KEY) in columns.others:
         return False
     for row, entry in columns.others.items():
         rows = listing.parts[row]
@@ -411,7 +412,11 @@ def _report(bundle: _Bundle, survey: Survey, files: DataFiles) -> Report:
         kind = "verified" if shard in used else "unreferenced"
         reports[path] = FileReport(path, "shard", size, _whole(size or 0, kind))
     problems: list[Problem] = []
-    graph = bundle.listing.rows.get(OBJECT_GRAPH) if OBJECT_GRAPH in bundle.listing.names else None
+    graph = (
+        bundle.listing.rows.get(OBJECT_GRAPH_KEY)
+        if OBJECT_GRAPH_KEY in bundle.listing.names
+        else None
+    )
     tensors = IntactTensors(bundle)
     if graph is not None:
         names, payload = bundle.listing.rows.keys(), bundle.payload(graph)
@@ -424,7 +429,7 @@ def _report(bundle: _Bundle, survey: Survey, files: DataFiles) -> Report:
         tensors,
         reports,
         sort_problems(problems),
-        None if graph is None else tensors.report(OBJECT_GRAPH, graph),
+        None if graph is None else tensors.report(OBJECT_GRAPH_KEY, graph),
         limits=files.context.limits,
     )
 
@@ -440,16 +445,16 @@ class IntactTensors(VerifiedTensors):
         self._bundle = bundle
 
     def __getitem__(self, name: str) -> TensorReport:
-        if name == OBJECT_GRAPH:
+        if name == OBJECT_GRAPH_KEY:
             raise KeyError(name)
         return self.report(name, self._bundle.listing.rows[name])
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._bundle.listing.names if name != OBJECT_GRAPH)
+        return (name for name in self._bundle.listing.names if name != OBJECT_GRAPH_KEY)
 
     def __len__(self) -> int:
         names = self._bundle.listing.names
-        return len(names) - (OBJECT_GRAPH in names)
+        return len(names) - (OBJECT_GRAPH_KEY in names)
 
     @property
     def data_types(self) -> set[int]:

@@ -10,12 +10,12 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.examination.around import fingerprint_problems, graph_problems, state_problems
 from ckptparse.examination.case import Case, CheckedTensor
 from ckptparse.examination.check import Check
 from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.file_maps import add_unused, map_files
-from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.readers import DataFile
 from ckptparse.examination.report import (
     ExaminedTensors,
@@ -51,7 +51,7 @@ def make_report(
     case: Case, problems: Sequence[Problem], others: Sequence[OtherCheckpoint] = ()
 ) -> Report:
     """Make the report of a checkpoint: of its tensors, its files, and what is beside them."""
-    known = case.tensors.get(OBJECT_GRAPH)
+    known = case.tensors.get(OBJECT_GRAPH_KEY)
     graph = None if known is None else known.report()
     found = [*_iter_index_problems(case), *problems]
     files: dict[str, FileReport] = {}
@@ -82,7 +82,7 @@ def make_report(
 
 def _report_tensors(case: Case) -> Mapping[str, TensorReport]:
     """Report the tensors, sorted by the bytes of their names, as an index is sorted."""
-    order = sort_names(name for name in case.tensors if name != OBJECT_GRAPH)
+    order = sort_names(name for name in case.tensors if name != OBJECT_GRAPH_KEY)
     if case.sound is None:
         return {name: case.tensors[name].report() for name in order}
     make = RowReports(case.tensors.make)
@@ -152,7 +152,7 @@ def _iter_index_problems(case: Case) -> Iterator[Problem]:
 def _describe_rebuilt(case: Case) -> str:
     """Say where the tensors come from if not from an index under its final name."""
     rebuilt = [view for view in case.views if view.origin is Origin.REBUILT]
-    if any(name.tensor != OBJECT_GRAPH for view in rebuilt for name, _ in view.iter_payloads()):
+    if any(name.tensor != OBJECT_GRAPH_KEY for view in rebuilt for name, _ in view.iter_payloads()):
         return "; one was rebuilt from other evidence"
     if rebuilt:
         return "; of its tensors an object graph tells the names, and nothing the places"
@@ -249,7 +249,7 @@ def _iter_orphan_problems(case: Case) -> Iterator[Problem]:
 
 def _iter_graph_problems(case: Case, graph: TensorReport | None) -> Iterator[Problem]:
     """Report an object graph that is damaged, or that says what cannot be."""
-    checked = case.tensors.get(OBJECT_GRAPH)
+    checked = case.tensors.get(OBJECT_GRAPH_KEY)
     if checked is None or graph is None:
         return
     for view in case.views:

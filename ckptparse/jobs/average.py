@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.backend.small import Sized, iter_batches, read_small
 from ckptparse.bundle.content import Content, Write, write_pieces
 from ckptparse.dtypes import DataType, element_name, item_size, numpy_dtype
@@ -20,7 +21,7 @@ from ckptparse.files.context import Cache, Progress, Store, begin_with, check_se
 from ckptparse.jobs.derived import FLOATS
 from ckptparse.jobs.opening import Opened, TensorsFrom, check_work, open_tensors
 from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, check_free, write_bundle
+from ckptparse.sinks.bundle import check_free, write_bundle
 from ckptparse.sinks.options import SinkOptions
 from ckptparse.statistics.gathering import iter_pieces
 from ckptparse.tensor import Tensor

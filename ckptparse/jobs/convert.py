@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, get_args
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.checkpoint import Naming, Patterns
 from ckptparse.dtypes import element_name
 from ckptparse.errors import UnsupportedError
@@ -281,7 +282,7 @@ def _stored(
     opened: Opened, planned: Sequence[Planned], executor: Executor | None, *, make: bool
 ) -> Iterable[tuple[str, Any]]:
     """Return what a V2 checkpoint is made of: names and tensors, and the object graph if any."""
-    from ckptparse.sinks.bundle import OBJECT_GRAPH_KEY, with_graph
+    from ckptparse.sinks.bundle import with_graph
 
     tensors = [one.tensor for one in planned if one.tensor is not None]
     if executor is not None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.elements import distinct
 from ckptparse.examination.case import Case
-from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.outcome import ByteRange, PatchedRange, Span
 from ckptparse.examination.places import IntColumn, Mask
 from ckptparse.examination.report import ExaminedTensors, FileReport, Report, TensorReport
@@ -42,7 +42,7 @@ def make_recovery(
         context: Where its files lie when values are read.
     """
     opened = OpenedFiles()
-    known = mended.get(OBJECT_GRAPH)
+    known = mended.get(OBJECT_GRAPH_KEY)
     report = replace(
         report,
         tensors=_reports_of(report, mended, case),

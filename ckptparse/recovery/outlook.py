@@ -6,10 +6,10 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.checking import open_case
 from ckptparse.examination.converted import choose
-from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.report import Outlook, Report, count_statuses, doubtful_names
 from ckptparse.examination.tensor_checks import check_tensors
 from ckptparse.examination.verify import verify_path
@@ -108,7 +108,7 @@ def _look_at_index(path: str, context: Context, report: Report, codes: set[str])
     with closing(case.files):
         if case.main is None:
             return None
-        listed = [name for name in case.main.tensors if name != OBJECT_GRAPH]
+        listed = [name for name in case.main.tensors if name != OBJECT_GRAPH_KEY]
         doubtful = doubtful_names(report.tensors)
         fresh = [
             case.main.tensors[name]

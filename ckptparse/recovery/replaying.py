@@ -9,8 +9,8 @@ from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any, get_args
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.errors import CheckpointNotFoundError, ChecksumError, LimitError, MalformedError
-from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.jobs.conversion import TargetFormat
@@ -315,7 +315,7 @@ def _compare_inputs(inputs: Sequence[HashedFile], recovery: Recovery) -> Iterato
 def _compare_tensors(report: Mapping[str, Any], recovery: Recovery) -> Iterator[Difference]:
     """Compare what the two say of each tensor."""
     now = json.loads(json.dumps(recovery.report.to_dict()))
-    graphs = [{OBJECT_GRAPH: one} for one in (report.get("object_graph"), now["object_graph"])]
+    graphs = [{OBJECT_GRAPH_KEY: one} for one in (report.get("object_graph"), now["object_graph"])]
     for told, found in ((report["tensors"], now["tensors"]), graphs):
         for name in dict.fromkeys([*told, *found]):
             one, other = told.get(name), found.get(name)

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
 
-from ckptparse.backend import Origin, OrphanOrigin
+from ckptparse.backend import OBJECT_GRAPH_KEY, Origin, OrphanOrigin
 from ckptparse.backend.small import Sized
 from ckptparse.bundle.content import content_of
 from ckptparse.bundle.payload import SlicedPayload
@@ -36,9 +36,7 @@ from ckptparse.slices import TensorSlice
 from ckptparse.tensor import ReadOptions, Tensor
 from ckptparse.tensor_like import TensorLike, as_tensor, check_names
 
-__all__ = ["OBJECT_GRAPH_KEY", "check_free", "find_files", "with_graph", "write", "write_bundle"]
-
-OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+__all__ = ["check_free", "find_files", "with_graph", "write", "write_bundle"]
 
 GraphChoice = ObjectGraph | bytes | Literal["make"] | None
 """The object graph of a checkpoint that is written: another's, its bytes, or made of the names."""

@@ -11,11 +11,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.bundle.entry import BundleHeader, Endianness, count_elements
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import Case
-from ckptparse.examination.index_view import OBJECT_GRAPH, IndexView
+from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.outcome import ByteRange, EvidenceRecord
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.readers import DataFile
@@ -126,10 +127,10 @@ def _list_unplaced(view: IndexView, items: Iterable[Item]) -> None:
 
 def _list_graph(case: Case, view: IndexView, shard: int, place: ByteRange) -> None:
     """List the graph itself, if no index does."""
-    if case.main is None or OBJECT_GRAPH not in case.main.tensors:
+    if case.main is None or OBJECT_GRAPH_KEY not in case.main.tensors:
         doubt = "no index describes it; its length has its checksum, and it ends with the file"
-        view.tensors[OBJECT_GRAPH] = _make_listed(
-            OBJECT_GRAPH,
+        view.tensors[OBJECT_GRAPH_KEY] = _make_listed(
+            OBJECT_GRAPH_KEY,
             (DataType.DT_STRING, ()),
             (doubt, (EvidenceRule.STRING_SIZE,)),
             (shard, place),

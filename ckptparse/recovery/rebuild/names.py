@@ -11,8 +11,8 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.examination.case import Case, CheckedTensor, Part
-from ckptparse.examination.index_view import OBJECT_GRAPH
 from ckptparse.problems import Cause
 
 __all__ = ["nearest_name", "restore_names"]
@@ -34,7 +34,7 @@ def restore_names(case: Case, names: Collection[str]) -> None:
     odd = [
         name
         for name, part in _alone(case)
-        if name not in known and name != OBJECT_GRAPH and _is_doubted(part)
+        if name not in known and name != OBJECT_GRAPH_KEY and _is_doubted(part)
     ]
     if not odd:
         return

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import MalformedError
@@ -33,7 +34,6 @@ __all__ = [
 
 _MOST_DIMENSIONS = DEFAULT_LIMITS.rank
 """TensorFlow's own bound."""
-OBJECT_GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
 _VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _METADATA = "__metadata__"
 _SHORT_NAMES = {
@@ -159,7 +159,7 @@ def layouts_of_shapes(
         keys: The keys of the object graph that was found there, in its order.
     """
     if keys:
-        payloads = [*_match_keys(given, keys), Payload(OBJECT_GRAPH, DataType.DT_STRING, ())]
+        payloads = [*_match_keys(given, keys), Payload(OBJECT_GRAPH_KEY, DataType.DT_STRING, ())]
         yield from _split(payloads, sizes, Rule.OBJECT_GRAPH)
     made = [_payload_of(tensor) for tensor in given]
     names = [tensor.name.encode("utf-8", "surrogateescape") for tensor in given]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ckptparse.backend import OBJECT_GRAPH_KEY
 from ckptparse.dtypes import DataType, element_name, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.report import TensorReport, VerifiedTensors
@@ -205,7 +206,7 @@ def _roles(subject: Subject) -> dict[str, str]:
     roles: dict[str, str] = {}
     for name in subject.tensors:
         last = name.removesuffix(_OBJECT_KEY).rpartition("/")[2]
-        if last in ("save_counter", "global_step", "_CHECKPOINTABLE_OBJECT_GRAPH"):
+        if last in ("save_counter", "global_step", OBJECT_GRAPH_KEY):
             roles[name] = "counter"
     for optimizer in subject.ask(lambda: checkpoint.optimizers) or ():
         kept = subject.ask(lambda found=optimizer: found.tensors) or {}  # type: ignore[misc]
