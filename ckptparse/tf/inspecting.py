@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
 from ckptparse.errors import CheckpointError
 from ckptparse.files.context import Cache, Store
@@ -39,12 +40,11 @@ def print_tensors_in_checkpoint_file(
     try:
         reader = find_reader(file_name, store=store, cache=cache, limits=limits)
         if all_tensors or all_tensor_names:
-            for name in sorted(reader.get_variable_to_shape_map()):
-                _print_tensor(reader, name, values=all_tensors)
+            _print_tensors(reader, sorted(reader.get_variable_to_shape_map()), values=all_tensors)
         elif not tensor_name:
             print(reader.debug_string().decode("utf-8", "ignore"))  # noqa: T201
         elif reader.has_tensor(tensor_name):
-            _print_tensor(reader, tensor_name, values=True)
+            _print_tensors(reader, [tensor_name], values=True)
         else:
             print(f"Tensor {tensor_name} not found in checkpoint")  # noqa: T201
             return
@@ -54,11 +54,13 @@ def print_tensors_in_checkpoint_file(
         print(error)  # noqa: T201
 
 
-def _print_tensor(reader: CheckpointReader, name: str, *, values: bool) -> None:
-    shape, kind = reader.get_variable_to_shape_map()[name], reader.get_variable_to_dtype_map()[name]
-    print(f"tensor: {name} ({kind.name}) {shape}")  # noqa: T201
-    if values:
-        print(reader.get_tensor(name))  # noqa: T201
+def _print_tensors(reader: CheckpointReader, names: Sequence[str], *, values: bool) -> None:
+    # Each map is made anew when it is asked for.
+    shapes, kinds = reader.get_variable_to_shape_map(), reader.get_variable_to_dtype_map()
+    for name in names:
+        print(f"tensor: {name} ({kinds[name].name}) {shapes[name]}")  # noqa: T201
+        if values:
+            print(reader.get_tensor(name))  # noqa: T201
 
 
 def _count(reader: CheckpointReader, excluded: str) -> int:

@@ -484,3 +484,21 @@ def test_arrays_alike_get_one_head(tmp_path: Path, counted: Counted) -> None:
     assert len(made) <= 1
     with np.load(tmp_path / "m.npz") as saved:
         assert all((saved[name] == value).all() for name, value in values.items())
+
+
+def test_the_maps_of_a_reader_are_not_made_for_each_tensor_that_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ckptparse.tf.inspecting import print_tensors_in_checkpoint_file
+    from ckptparse.tf.readers import CheckpointReader
+
+    prefix = ckptparse.write(tmp_path / "p", {f"w{n}": np.zeros(1) for n in range(50)})
+    calls: list[object] = []
+    real = CheckpointReader.get_variable_to_shape_map
+    monkeypatch.setattr(
+        CheckpointReader,
+        "get_variable_to_shape_map",
+        lambda reader: calls.append(reader) or real(reader),
+    )
+    print_tensors_in_checkpoint_file(prefix, "", all_tensors=True)
+    assert len(calls) < 5
