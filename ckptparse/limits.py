@@ -199,13 +199,13 @@ class Limits:
     Entries of a small file may all refer to the same bytes."""
 
     members: int = 100_000
-    """Members of an archive that a checkpoint lies in, arrays of an npz, tensors of a safetensors
-    file (which count half), groups and datasets of an HDF5 file (which count one and a half; one
-    that does not lie in one piece eight, and three pieces one more). A small file may have 10,000,
-    or a tenth of this if that is more, and one for each 256 bytes, as it is packed: an npz
-    takes more for each. A member takes 50 µs. A compressed file may have so many streams, one after
-    the other; 128 bytes of extra fields of a zip count as a member. The JSON of a file has so many
-    lists and objects, beyond one for each 16 bytes."""
+    """Members of an archive that a checkpoint lies in, arrays of an npz and tensors of a
+    safetensors file (which count half), groups and datasets of an HDF5 file (which count one and a
+    half; one that does not lie in one piece eight, and three pieces one more). A small file may
+    have 10,000, or a tenth of this if that is more, and one for each KiB, as it is packed. A member
+    takes 50 µs. A compressed file may have so many streams, one after the other; 128 bytes of extra
+    fields of a zip count as a member. The JSON of a file has so many lists and objects, beyond one
+    for each 16 bytes."""
     unpacked_bytes: int = 1 << 38
     """What the members of an archive take in temporary files when unpacked, all together. What
     unpacks to more than 32 times its size is bounded by an eighth of `decompressed_bytes`."""
@@ -406,17 +406,17 @@ _FREE_MEMBERS = 10_000
 
 def most_members(limits: Limits, size: int) -> int:
     """Return how many members a file of so many bytes may have; see `Limits.members`."""
-    return min(limits.members, max(_FREE_MEMBERS, limits.members // 10) + (size >> 8))
+    return min(limits.members, max(_FREE_MEMBERS, limits.members // 10) + (size >> 10))
 
 
 def check_members(
-    limits: Limits, count: int, size: int, *, weight: float = 1, path: str | None = None
+    limits: Limits, count: float, size: int, *, weight: float = 1, path: str | None = None
 ) -> None:
     """Refuse a file of `size` bytes that has more members than it may; see `Limits.members`.
 
     Args:
         limits: The bounds.
-        count: How many members it has.
+        count: How many members it has; one may count as half.
         size: Of the file, in bytes, as it is packed.
         weight: How many each counts as.
         path: The file.

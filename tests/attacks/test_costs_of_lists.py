@@ -274,7 +274,7 @@ def test_a_replayed_report_names_as_many_files_as_evidence_as_its_size_allows(
     replayed = ckptparse.replay(report)
     assert replayed.recovery.report.options["evidence"] == ways[:1]
     assert len(listed) < 10
-    many = report_of(prefix, tmp_path / "report.json", evidence=["nowhere"] * 11_000)
+    many = report_of(prefix, tmp_path / "report.json", evidence=["nowhere"] * 10_200)
     assert many.stat().st_size < 200 << 10
     with pytest.raises(ckptparse.LimitError, match=r"Limits\.members"):
         ckptparse.replay(many)

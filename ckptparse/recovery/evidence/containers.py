@@ -40,7 +40,7 @@ from ckptparse.errors import (
 )
 from ckptparse.examination.encodings import Conversion, undo
 from ckptparse.files.archives.damaged import iter_before_damage, iter_local_members
-from ckptparse.files.archives.listing import open_zip
+from ckptparse.files.archives.listing import open_zip, weight_of
 from ckptparse.files.archives.magic import Packing, guess_packing
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
@@ -125,7 +125,7 @@ class _Allowed:
         self._texts -= size
         return True
 
-    def take_part(self, size: int) -> bool:
+    def take_part(self, size: int, weight: float = 1) -> bool:
         """Take a member of so many bytes; False if there are not so many left.
 
         Members may lie over each other, and unpack to a thousand times their size.
@@ -133,7 +133,7 @@ class _Allowed:
         Raises:
             LimitError: There are too many members.
         """
-        if not self._members.try_take():
+        if not self._members.try_take(weight=weight):
             raise LimitError(_TOO_MANY.format(self._limits.members), limit="members")
         if size > self._bytes:
             self.note_size()
@@ -339,7 +339,7 @@ def _open_info(
 
 def _iter_zip(source: Source, limits: Limits, allowed: _Allowed) -> Iterator[Source]:
     for one in _iter_infos(source, limits):
-        if allowed.take_part(one.size):
+        if allowed.take_part(one.size, weight_of(one.info.filename)):
             part = _open_info(source, one, limits, allowed)
             if part is not None:
                 yield part
