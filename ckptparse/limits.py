@@ -184,8 +184,8 @@ class Limits:
     many entries that are not written as protobuf writes them (16 of them count as one if none has
     more than 16 fields, or one of them twice); of the others `verify` and `recover` look at some.
     `ls` lists so many. A report as JSON, or in a pipe, lists an eighth as many, and one for each 2
-    KiB; the others are counted. `Recovery.write` takes as many; one in HDF5 counts three times, in
-    a `.npy` file four times.
+    KiB; the others are counted. `Recovery.write` and what converts or compares a recovery take as
+    many; one in HDF5 counts three times, in a `.npy` file four times.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
@@ -343,7 +343,7 @@ def take_named(names: Iterable[str], most: int) -> list[str]:
 
 
 def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> None:
-    """Make sure that so many tensors of a recovery may be written.
+    """Make sure that so many tensors of a recovery may be written, or taken by a job.
 
     Args:
         limits: `small_tensors` bounds them.
@@ -356,7 +356,7 @@ def check_listed(limits: Limits, count: int, size: int, *, weight: int = 1) -> N
     """
     if weight * count > limits.most_listed(size):
         what = (
-            f"{8 * weight} times the number of tensors to write, beyond one for each "
+            f"{8 * weight} times the number of recovered tensors, beyond one for each "
             f"{_LISTED_BYTES * weight} bytes of the files,"
         )
         beyond = 8 * (weight * count - size // _LISTED_BYTES)

@@ -19,7 +19,7 @@ from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.places import PathLike, choose_strictly
-from ckptparse.limits import CONSTANT_TAKEN_AS, check_small, count_named
+from ckptparse.limits import CONSTANT_TAKEN_AS, check_listed, check_small, count_named
 from ckptparse.opening import open_checkpoint
 from ckptparse.sources.stored import TensorSource
 from ckptparse.tensor import Tensor
@@ -64,6 +64,8 @@ class Opened:
     files: tuple[str, ...] = ()
     checkpoint: Checkpoint | None = None
     places: Places | None = None
+    recovered: int | None = None
+    """Bytes of the files that a recovery is of; None if it is none."""
     context: Context = field(kw_only=True)
     """Where the files lie, for a worker that opens them again."""
 
@@ -96,11 +98,12 @@ def open_tensors(
         yield _of_checkpoint(source, context)
         return
     if isinstance(source, Mapping):
-        report = getattr(source, "report", None)
-        path = getattr(report, "path", None)
-        yield Opened(
-            path, "values" if path is None else "recovery", as_tensors(source), context=context
-        )
+        tensors, report = as_tensors(source), getattr(source, "report", None)
+        if report is None:
+            yield Opened(None, "values", tensors, context=context)
+            return
+        size = sum(file.size or 0 for file in report.files.values())
+        yield Opened(report.path, "recovery", tensors, recovered=size, context=context)
         return
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"Expected a path, found {type(source).__name__}")
@@ -126,11 +129,14 @@ def check_work(opened: Opened, names: Collection[str], *, weight: int = 1) -> No
     Raises:
         LimitError: They are more than `Limits.small_tensors`, and more than their bytes allow; more
             constants are strings or variants than `Limits.single_entries` allows; or the values
-            that repeat fill more than `Limits.fill_bytes`.
+            that repeat fill more than `Limits.fill_bytes`. Of a recovery: they are more than
+            `Recovery.write` takes.
     """
+    limits = opened.context.limits
+    if opened.recovered is not None:
+        check_listed(limits, count_named(names), opened.recovered, weight=weight)
     if not opened.files:
         return
-    limits = opened.context.limits
     if opened.format == "graph":
         weight *= CONSTANT_TAKEN_AS
     check_small(

@@ -165,7 +165,7 @@ def test_256_characters_of_a_name_count_as_a_tensor(tmp_path: Path) -> None:
     ):
         assert opened.optimizers is None
     recovery = ckptparse.recover(path, limits=Limits(small_tensors=8))
-    with pytest.raises(ckptparse.LimitError, match="number of tensors to write"):
+    with pytest.raises(ckptparse.LimitError, match="number of recovered tensors"):
         recovery.write(tmp_path / "saved")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def test_a_recovery_of_too_many_is_refused_before_any_is_read(
 
     monkeypatch.setattr(Chosen, "read_masked", read)
     recovery = ckptparse.recover(path, limits=Limits(small_tensors=40))
-    with pytest.raises(LimitError, match="times the number of tensors to write") as caught:
+    with pytest.raises(LimitError, match="times the number of recovered tensors") as caught:
         recovery.write(tmp_path / "made" / name, offer="plausible")
     assert caught.value.limit == "small_tensors"
     # What the error says is enough, and no less.
@@ -85,7 +86,26 @@ def test_what_a_tensor_costs_in_a_format_is_what_it_counts(
     name: str, weight: int, path: Path, tmp_path: Path
 ) -> None:
     recovery = ckptparse.recover(path, limits=Limits(small_tensors=40))
-    with pytest.raises(LimitError, match=f"^{8 * weight} times the number of tensors to write"):
+    with pytest.raises(LimitError, match=f"^{8 * weight} times the number of recovered tensors"):
         recovery.write(tmp_path / name, offer="plausible")
     # With 10 KiB for each, as few as real models have, there is no bound for any format.
     check_listed(DEFAULT_LIMITS, 100_000, 100_000 * 10 << 10, weight=weight)
+
+
+@pytest.mark.parametrize("job", ["convert", "stats", "diff", "average"])
+def test_a_job_takes_as_many_tensors_of_a_recovery_as_are_written(
+    job: str, path: Path, tmp_path: Path
+) -> None:
+    recovery = ckptparse.recover(path)
+    assert len(recovery) > 5
+    few = Limits(small_tensors=40)
+    jobs: dict[str, Callable[[], object]] = {
+        "convert": lambda: ckptparse.convert(recovery, tmp_path / "few.npz", limits=few),
+        "stats": lambda: ckptparse.stats(recovery, limits=few),
+        "diff": lambda: ckptparse.diff(recovery, path, limits=few, read_data=True),
+        "average": lambda: ckptparse.average([recovery, recovery], limits=few),
+    }
+    with pytest.raises(LimitError, match="times the number of recovered tensors") as caught:
+        jobs[job]()
+    assert caught.value.limit == "small_tensors"
+    assert ckptparse.convert(recovery, tmp_path / "c.npz").rows
