@@ -34,7 +34,7 @@ from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, distinct, finish_elements, needs_finishing
 from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.storage import check_range, known_size
-from ckptparse.limits import Limits
+from ckptparse.limits import Limits, check_small
 from ckptparse.parallel import PIECE_SIZE, pick_threads, run_all
 from ckptparse.slices import SliceGrid
 from ckptparse.tensor import ReadOptions, check_rank
@@ -209,6 +209,12 @@ class DenseReader:
             return mapped[stretch.offset : stretch.offset + stretch.size]
 
         stretches = [stretch for arena in plan_arenas(rows) for stretch in arena.stretches]
+        check_small(
+            self.shards.context.limits,
+            len(stretches),
+            lambda: self.shards.held,
+            what="runs of bytes that are checked where they are mapped",
+        )
         threads = self._pick_threads(rows, _LOCAL)
         check_mapped(rows, stretches, view, self.shards.open, check=check, threads=threads)
 

@@ -20,6 +20,8 @@ from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 __all__ = ["ATTRIBUTES_MARK", "key_of", "make_object_graph"]
 
 _SLOT_MARK = "/.OPTIMIZER_SLOT/"
+_MOST_PARTS = 500_000
+"""Parts of all names together: a model has some ten for each variable. A part takes 1 µs."""
 ATTRIBUTES_MARK = "/.ATTRIBUTES/"
 """Between the path of an object and the name of its attribute, in every key of one."""
 
@@ -59,13 +61,22 @@ def make_object_graph(names: Iterable[str]) -> tuple[dict[str, str], bytes]:
         The key of every name; and the serialized TrackableObjectGraph.
 
     Raises:
-        UnsupportedError: Two names have one key, or a name is not UTF-8.
+        UnsupportedError: Two names have one key, a name is not UTF-8, or the names have more than
+            500,000 parts together.
     """
     root = _Object()
+    parts = 0
     keys: dict[str, str] = {}
     owners: dict[str, str] = {}
     for name in names:
         _check_name(name)
+        parts += name.count("/") + 1
+        if parts > _MOST_PARTS:
+            raise UnsupportedError(
+                f"Expected names of at most {_MOST_PARTS:,} parts together to make an object graph "
+                f"of, found more up to {name!r:.60}",
+                hint="Write fewer tensors, or give the object graph of another checkpoint",
+            )
         path, attribute, key = _split(name)
         if key in owners:
             raise UnsupportedError(

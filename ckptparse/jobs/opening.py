@@ -98,12 +98,13 @@ def open_tensors(
         yield _of_checkpoint(source, context)
         return
     if isinstance(source, Mapping):
-        tensors, report = as_tensors(source), getattr(source, "report", None)
+        report = getattr(source, "report", None)
         if report is None:
-            yield Opened(None, "values", tensors, context=context)
+            yield Opened(None, "values", as_tensors(source), context=context)
             return
+        # Its tensors are made when they are asked for.
         size = sum(file.size or 0 for file in report.files.values())
-        yield Opened(report.path, "recovery", tensors, recovered=size, context=context)
+        yield Opened(report.path, "recovery", source, recovered=size, context=context)
         return
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"Expected a path, found {type(source).__name__}")

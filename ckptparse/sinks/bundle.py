@@ -30,6 +30,7 @@ from ckptparse.files.storage import Storage
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
 from ckptparse.graph.state import add_to_state
+from ckptparse.limits import check_small, count_named
 from ckptparse.sinks.options import Meter, SinkOptions, plan_parts
 from ckptparse.sinks.small import Payload, iter_payloads
 from ckptparse.slices import TensorSlice
@@ -38,6 +39,8 @@ from ckptparse.tensor_like import TensorLike, as_tensor, check_names
 
 __all__ = ["check_free", "find_files", "with_graph", "write", "write_bundle"]
 
+_TAKEN_AS = 2
+"""How many tensors one of an open checkpoint counts as: it takes 60 µs."""
 GraphChoice = ObjectGraph | bytes | Literal["make"] | None
 """The object graph of a checkpoint that is written: another's, its bytes, or made of the names."""
 """The object graph to write: one that was read, its bytes, one made of the names, or none."""
@@ -119,15 +122,43 @@ def write(
         DataLossError: A tensor of a checkpoint is damaged. Nothing is written then.
         UnsupportedError: A tensor has elements or a name that no checkpoint holds, or some are
             missing.
+        LimitError: They are tensors of an open checkpoint, and twice their number is more than
+            `Limits.small_tensors`, and one for each 512 bytes of its files.
         ValueError: `max_shard_size` is below 1.
         TypeError: `tensors` is no mapping, or one of its names no text.
     """
     check_names(tensors)
+    _check_taken(tensors)
     path, storage = find_target(prefix, store)
     options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, storage=storage)
     stored = with_graph(tensors, object_graph)
     write_bundle(path, stored, options, keep_slices=keep_slices, update_state=update_state)
     return path
+
+
+def _check_taken(tensors: Mapping[str, Any]) -> None:
+    """Make sure that so many tensors of an open checkpoint may be written, one by one.
+
+    Raises:
+        LimitError: They may not.
+    """
+    first = next(iter(tensors.values()), None)
+    origin = first.options.origin if isinstance(first, Tensor) else None
+    if not isinstance(origin, Origin):
+        return
+    context, files = origin.opener.context, origin.backend.files
+
+    def held() -> int:
+        found = map(context.storage.stat, files)
+        return sum(status.size for status in found if status is not None)
+
+    check_small(
+        context.limits,
+        count_named(tensors),
+        held,
+        weight=_TAKEN_AS,
+        what="tensors of a checkpoint, and of 256 characters of their names",
+    )
 
 
 def write_bundle(

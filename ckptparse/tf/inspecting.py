@@ -7,11 +7,18 @@ import re
 from collections.abc import Sequence
 
 from ckptparse.errors import CheckpointError
-from ckptparse.files.context import Cache, Store
-from ckptparse.limits import DEFAULT_LIMITS, Limits
-from ckptparse.tf.readers import CheckpointReader, Path, find_reader
+from ckptparse.files.context import Cache, Context, Store
+from ckptparse.limits import DEFAULT_LIMITS, Limits, check_small
+from ckptparse.tf.readers import CheckpointReader, Path, begin_call, find_begun
 
 __all__ = ["print_tensors_in_checkpoint_file"]
+
+_READ = 3
+"""How many tensors one whose values are printed counts as, beside its elements: 60 µs."""
+_ELEMENTS = 16
+"""Printed elements that count as one more: 3 µs each."""
+_MOST_PRINTED = 1000
+"""Elements up to which numpy prints all; of more, some."""
 
 
 def print_tensors_in_checkpoint_file(
@@ -38,7 +45,10 @@ def print_tensors_in_checkpoint_file(
         store, cache, limits: As for `ckptparse.open`.
     """
     try:
-        reader = find_reader(file_name, store=store, cache=cache, limits=limits)
+        begun = begin_call(file_name, store, cache, limits)
+        reader = find_begun(file_name, begun, store=store, cache=cache)
+        if all_tensors:
+            _check_printed(reader, begun[1])
         if all_tensors or all_tensor_names:
             _print_tensors(reader, sorted(reader.get_variable_to_shape_map()), values=all_tensors)
         elif not tensor_name:
@@ -52,6 +62,23 @@ def print_tensors_in_checkpoint_file(
         print(f"# Total number of params: {total}")  # noqa: T201
     except CheckpointError as error:
         print(error)  # noqa: T201
+
+
+def _check_printed(reader: CheckpointReader, context: Context) -> None:
+    """Make sure that the values of all tensors may be printed.
+
+    Raises:
+        LimitError: They are too many.
+    """
+
+    def held() -> int:
+        found = map(context.storage.stat, reader.files)
+        return sum(status.size for status in found if status is not None)
+
+    sizes = map(math.prod, reader.get_variable_to_shape_map().values())
+    count = sum(_READ + min(size, _MOST_PRINTED) // _ELEMENTS for size in sizes)
+    what = f"tensors, {_READ} times, and of {_ELEMENTS} elements that are printed"
+    check_small(context.limits, count, held, what=what)
 
 
 def _print_tensors(reader: CheckpointReader, names: Sequence[str], *, values: bool) -> None:

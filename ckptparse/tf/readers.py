@@ -52,6 +52,11 @@ class CheckpointReader:
         self._path = path
         self._backend = backend
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Every path that the checkpoint consists of, there or not."""
+        return self._backend.files
+
     def get_variable_to_shape_map(self) -> dict[str, list[int]]:
         """Return the shape of every tensor, as a list, by name."""
         with translated():
