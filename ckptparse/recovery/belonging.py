@@ -180,17 +180,19 @@ def _count_unlisted(case: Case, failing: Sequence[_Failing], others: OtherFiles)
     """
     paths = sorted(set(case.survey.data_files.values()) - _explained(case, failing))
     lost = list(islice(_lost_weights(failing), _MOST_ASKED)) if paths else []
+    ends = {file: case.end_of(file) for file in {one.file for one in lost}}
     against = 0
-    for file in map(DataFile, paths):
+    for file in map(DataFile, paths if lost else ()):
         size, end = case.files.size(file) or 0, case.end_of(file)
-        ends = {one.file: case.end_of(one.file) for one in lost if one.file.path != file.path}
         there = [
-            one.moved(file)
+            one
             for one in lost
-            if one.file in ends and (size == ends[one.file] or one.offset >= end)
+            if one.end <= size
+            and one.file.path != file.path
+            and (size == ends[one.file] or one.offset >= end)
         ]
         if there and _holds(case, file) and not others.lie_over(file):
-            against += sum(one.end <= size and is_like_weights(case.files, one) for one in there)
+            against += sum(is_like_weights(case.files, one.moved(file)) for one in there)
     return against
 
 
