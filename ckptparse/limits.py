@@ -185,7 +185,10 @@ class Limits:
     more than 16 fields, or one of them twice); of the others `verify` and `recover` look at some.
     `ls` lists so many. A report as JSON, or in a pipe, lists an eighth as many, and one for each 2
     KiB; the others are counted. `Recovery.write` and what converts or compares a recovery take as
-    many; one in HDF5 counts three times, in a `.npy` file four times.
+    many; one in HDF5 counts three times, in a `.npy` file four times. `write` takes half as many
+    from an open checkpoint. As many runs of bytes are mapped, if entries lie apart or over each
+    other. `tf.print_tensors_in_checkpoint_file` prints a third as many, and 16 elements count as
+    one more.
     A V1 checkpoint has a third as many that lie in one piece, beyond one for each KiB: each is a
     message, and takes up to 100 µs. A file of shapes has so many names, beyond one for each 40
     bytes, and the state file of a scan so many places, beyond one for each 24."""
