@@ -111,7 +111,7 @@ class Limits:
     state_bytes: int = 1 << 20
     """Size of a state file. It lists a path and a time for each checkpoint, some 100 bytes: 1 MiB
     lists 10,000 checkpoints, and takes a second. A path counts as 100 bytes at least, any other
-    value as 16."""
+    value as 16. A rule file has half as many."""
     nesting: int = 100
     """Messages inside messages: every protobuf runtime accepts this depth, and some no more. Groups
     of a message have less than 10,000 fields: TensorFlow writes none."""

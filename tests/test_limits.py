@@ -173,7 +173,7 @@ def test_a_rule_file_is_bound_by_the_limits(tmp_path: Path) -> None:
         ),
     ):
         with pytest.raises(LimitError, match="rule file"):
-            call(limits=Limits(message_bytes=10))
+            call(limits=Limits(state_bytes=10))
 
 
 @pytest.mark.parametrize("damaged", [False, True])
