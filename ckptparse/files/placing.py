@@ -431,8 +431,11 @@ def check_elsewhere(path: str | os.PathLike[str], inputs: Collection[str]) -> No
     if "://" in name:
         return  # It lies elsewhere, and what is below an input on this machine does not.
     place = real_place(name)
-    homes = {os.path.dirname(os.path.realpath(one)) for one in inputs if os.path.isfile(one)}
-    for home in homes:
+    files = [one for one in inputs if os.path.isfile(one)]
+    # What links lead to is asked of each directory once: there may be thousands of files in one.
+    linked = {os.path.dirname(os.path.realpath(one)) for one in files if os.path.islink(one)}
+    folders = {os.path.dirname(one) for one in files if not os.path.islink(one)}
+    for home in linked.union(map(os.path.realpath, folders)):
         if _is_below(place, home):
             raise UnsupportedError(
                 f"The output would lie in the directory of an input, {home!r}",
