@@ -232,3 +232,17 @@ def test_text_is_bounded_before_it_is_parsed() -> None:
     assert ckptparse.open_graph(
         "g.pbtxt", store={"g.pbtxt": graph}, limits=Limits(text_bytes=len(graph))
     ).nodes
+
+
+def test_tensors_over_each_other_are_mapped_if_the_size_of_the_file_allows_so_many(
+    tmp_path: Path,
+) -> None:
+    made = b.Bundle()
+    for number in range(40):
+        made.add(f"t{number:02}", np.zeros(2, np.float32), at=4 * number)
+    made.write(tmp_path / "m")
+    with pytest.raises(LimitError, match="runs of bytes") as caught:
+        ckptparse.read(tmp_path / "m", mmap=True, limits=Limits(small_tensors=39))
+    assert caught.value.limit == "small_tensors"
+    for limits, mmap in ((Limits(small_tensors=40), True), (Limits(small_tensors=39), False)):
+        assert len(ckptparse.read(tmp_path / "m", mmap=mmap, limits=limits)) == 40

@@ -1,4 +1,4 @@
-"""Tensors that are written, printed or checked one by one: as many as the file's size allows."""
+"""Tensors of a file that are written or printed one by one: as many as its size allows."""
 
 from __future__ import annotations
 
@@ -56,17 +56,3 @@ def test_an_object_graph_is_made_of_so_many_parts_of_names(tmp_path: Path) -> No
     with pytest.raises(ckptparse.UnsupportedError, match="at most 500,000 parts"):
         ckptparse.write(tmp_path / "deep", deep, object_graph="make")
     ckptparse.write(tmp_path / "deep", deep)
-
-
-def test_tensors_over_each_other_are_mapped_if_the_size_of_the_file_allows_so_many(
-    tmp_path: Path,
-) -> None:
-    made = builder.Bundle()
-    for number in range(40):
-        made.add(f"t{number:02}", np.zeros(2, np.float32), at=4 * number)
-    made.write(tmp_path / "m")
-    with pytest.raises(LimitError, match="runs of bytes") as caught:
-        ckptparse.read(tmp_path / "m", mmap=True, limits=Limits(small_tensors=39))
-    assert caught.value.limit == "small_tensors"
-    for limits, mmap in ((Limits(small_tensors=40), True), (Limits(small_tensors=39), False)):
-        assert len(ckptparse.read(tmp_path / "m", mmap=mmap, limits=limits)) == 40

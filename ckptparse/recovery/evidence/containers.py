@@ -24,7 +24,6 @@ import zlib
 from collections.abc import Callable, Collection, Iterator
 from contextlib import suppress
 from functools import partial
-from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -312,10 +311,13 @@ def _iter_infos(source: Source, limits: Limits) -> Iterator[_Info]:
     try:
         opened = open_zip(source, limits)
     except (MalformedError, TruncatedError, zipfile.BadZipFile, LimitError):
-        most = most_members(limits, source.size)
-        for info, start, stop in islice(iter_local_members(source), most + 1):
+        most, taken = most_members(limits, source.size), 0.0
+        for info, start, stop in iter_local_members(source):
             if not info.filename.endswith("/"):
                 yield _Info(info, start, info.file_size or stop - start)
+            taken += weight_of(info.filename)
+            if taken > most:
+                break
         return
     with opened as archive:
         for info in archive.infolist():
