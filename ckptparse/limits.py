@@ -91,7 +91,8 @@ class Limits:
     shards: int = 4096
     """Data files of a checkpoint, beyond one for each 64 KiB of them. A header states any number in
     a few bytes, and each is looked for and listed. Real checkpoints have one for each device or
-    host. So many indexes that saves left behind are looked at, too."""
+    host. So many indexes that saves left behind are looked at, too. A file of a V1 checkpoint
+    counts four times, and there are no more for their size."""
     slices: int = 1_000_000
     """Slices of one tensor: each costs a Python object and a lookup. Real tensors have one for each
     device or parameter server."""

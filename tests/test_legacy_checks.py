@@ -180,11 +180,11 @@ def test_a_key_twice_at_two_restarts_is_an_error_for_who_reads_another(tmp_path:
 
 def test_as_many_files_as_the_limit_says_are_opened_and_no_more(tmp_path: Path) -> None:
     names = [str(write(tmp_path / name, name)) for name in "ab"]
-    opened = LegacyReader.open(names, Context(limits=Limits(shards=2)))
+    opened = LegacyReader.open(names, Context(limits=Limits(shards=8)))
     assert list(opened.shapes()) == ["a", "b"]
     opened.close()
     with pytest.raises(LimitError) as caught:
-        LegacyReader.open(names, Context(limits=Limits(shards=1)))
+        LegacyReader.open(names, Context(limits=Limits(shards=7)))
     assert caught.value.limit == "shards"
 
 

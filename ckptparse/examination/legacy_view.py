@@ -38,6 +38,7 @@ from ckptparse.examination.salvaged import (
 from ckptparse.examination.salvaged_table import salvage_table
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata, strings_of
+from ckptparse.legacy.reader import check_files
 from ckptparse.legacy.record import check_record, find_values
 from ckptparse.limits import Limits, check_legacy
 from ckptparse.problems import Problem, Severity
@@ -90,7 +91,7 @@ def read_legacy_view(survey: Survey, files: DataFiles, *, correct: bool = False)
     reader = _Reader(IndexView(survey.prefix, origin, complete=True), files, correct=correct)
     count = sum(one.present for one in survey.legacy_files)
     try:
-        files.context.limits.check("shards", count, "The number of files")
+        check_files(count, files.context.limits)
     except LimitError as error:
         # As the strict reader, which opens none of them.
         reader.refuse(survey.prefix, error)

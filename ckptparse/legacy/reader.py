@@ -31,7 +31,7 @@ from ckptparse.slices import SliceGrid, TensorSlice
 from ckptparse.table.reader import Table
 from ckptparse.tensor import DEFAULT_OPTIONS, Kind, Payload, ReadOptions, Region, Tensor, kind_of
 
-__all__ = ["LegacyReader", "LegacyTensor"]
+__all__ = ["LegacyReader", "LegacyTensor", "check_files"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class LegacyReader:
                 `Limits.small_tensors`, or slices than `Limits.single_entries`, for their size.
         """
         limits = context.limits
-        limits.check("shards", len(files), "The number of files")
+        check_files(len(files), limits)
         tables: list[Table] = []
         lists: list[list[SliceList]] = []
         with ExitStack() as stack:
@@ -337,6 +337,15 @@ def _merge(lists: Sequence[Sequence[SliceList]], files: Sequence[str]) -> dict[s
                 _check_agreement(known[0][0], part, files[known[0][1]], files[file])
             known.append((part, file))
     return {name: _join(parts[name]) for name in sorted(parts, key=encode_name)}
+
+
+def check_files(count: int, limits: Limits) -> None:
+    """Make sure that a checkpoint may have so many files: each is a table, and takes 250 µs.
+
+    Raises:
+        LimitError: They are more than a quarter of `Limits.shards`.
+    """
+    limits.check("shards", 4 * count, "Four times the number of files")
 
 
 def _check_counts(tensors: Collection[LegacyTensor], size: int, limits: Limits) -> None:
