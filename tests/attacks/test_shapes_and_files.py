@@ -116,7 +116,7 @@ def test_of_more_v1_files_than_the_limit_none_is_opened_to_learn_its_size(tmp_pa
     report = ckptparse.verify(prefix, limits=Limits(shards=10))
     assert [one.code for one in report.problems] == ["limit.reached"]
     assert len(report.inputs) < 5
-    assert len(ckptparse.verify(prefix, limits=Limits(shards=40)).inputs) == 40
+    assert len(ckptparse.verify(prefix, limits=Limits(shards=160)).inputs) == 40
 
 
 def test_the_directory_of_many_v1_files_is_listed_once(
