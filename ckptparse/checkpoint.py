@@ -30,6 +30,7 @@ from ckptparse.errors import (
     TensorNotFoundError,
     name_not_found,
 )
+from ckptparse.files.storage import held_bytes
 from ckptparse.limits import check_small, count_named
 from ckptparse.tensor import DEFAULT_OPTIONS, ReadOptions, Tensor
 
@@ -120,8 +121,7 @@ class Checkpoint(Mapping[str, Tensor]):
     @property
     def held_bytes(self) -> int:
         """The bytes of those files that are there."""
-        found = map(self._origin.opener.context.storage.stat, self.files)
-        return sum(status.size for status in found if status is not None)
+        return held_bytes(self._origin.opener.context.storage, self.files)
 
     @property
     def orphan_slices(self) -> list[OrphanSlice]:

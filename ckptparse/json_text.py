@@ -15,7 +15,17 @@ from typing import Any
 
 from ckptparse.limits import Budget, Limits, limit_error
 
-__all__ = ["format_json", "iter_json", "parse_json"]
+__all__ = ["NOT_AS_EXPECTED", "format_json", "iter_json", "parse_json"]
+
+NOT_AS_EXPECTED = (
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    RecursionError,
+)
+"""What is raised if JSON is broken, or holds other values than are taken out of it."""
 
 _SMALL = 1 << 20
 """Bytes of a text that is parsed whatever it holds: at most some 70 MB."""

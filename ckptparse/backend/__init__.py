@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OBJECT_GRAPH_KEY",
+    "VARIABLE_SUFFIX",
     "Backend",
     "Format",
     "Opener",
@@ -33,6 +34,8 @@ __all__ = [
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 """The name of the string that holds the object graph of a checkpoint. It is listed as no tensor."""
+VARIABLE_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+"""What the key of a variable has after the path of the object, in a checkpoint of objects."""
 
 Format = Literal["v2", "v1", "graph"]
 """How a checkpoint is stored; `"graph"`: as the constants of a frozen graph."""

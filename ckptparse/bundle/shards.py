@@ -22,7 +22,7 @@ from ckptparse.errors import (
 from ckptparse.filenames import shard_path
 from ckptparse.files.context import Context
 from ckptparse.files.pool import SourcePool
-from ckptparse.files.storage import Source
+from ckptparse.files.storage import Source, held_bytes
 from ckptparse.limits import Budget
 
 __all__ = ["Manner", "ShardFiles"]
@@ -93,8 +93,7 @@ class ShardFiles:
     @cached_property
     def held(self) -> int:
         """The size of all data files that are there, in bytes."""
-        found = map(self.context.storage.stat, map(self.path, range(self.num_shards)))
-        return sum(status.size for status in found if status is not None)
+        return held_bytes(self.context.storage, map(self.path, range(self.num_shards)))
 
     def budget(self) -> Budget:
         """Begin to count what one call takes of these files."""

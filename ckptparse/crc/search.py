@@ -77,8 +77,7 @@ class Registers:
     def find_each(self, wanted: Iterable[Wanted]) -> dict[Wanted, list[int]]:
         """Return for each run of bytes the offsets, multiples of the step, where it is.
 
-        Sizes larger than the buffer cost nothing. Checksums of one size are sought together, and
-        several threads share large work.
+        Sizes larger than the buffer cost nothing. Checksums of one size are sought together.
         """
         found = find_windows(self._track(0), wanted, self._ends)
         return {item: [self.step * at for at in places] for item, places in found.items()}

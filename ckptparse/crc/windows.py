@@ -130,7 +130,7 @@ def find_windows(
 ) -> dict[Wanted, list[int]]:
     """Return for each run of bytes the positions of all windows that have its size and checksum.
 
-    Checksums of one size are sought together, and several threads share large work.
+    Checksums of one size are sought together, by several threads if the interpreter has no lock.
 
     Args:
         starts: The registers where windows start.

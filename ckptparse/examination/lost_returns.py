@@ -84,7 +84,6 @@ class _Search:
         self._limits = limits
         self._path = path
         self._left = _MOST_WORK
-        self._found: list[int] = []
 
     def find(self, footer: Footer, lost: int) -> tuple[int, ...] | None:
         """Search all blocks in their order."""
@@ -92,22 +91,22 @@ class _Search:
             return None
         index = footer.index
         # The index block is behind all others: what it lost itself is told first.
-        for inside in range(lost + 1):
-            stored = self._restored(index, lost - inside, inside)
-            if stored is not None:
-                break
-        else:
+        ways = (self._restored(index, lost - inside, inside) for inside in range(lost + 1))
+        last = next(filter(None, ways), None)
+        if last is None:
             return None
-        behind, self._found = self._found, []
-        handles = sorted([*self._handles(stored, index), footer.metaindex])
-        for handle in handles:
-            left = lost - inside - len(self._found)
-            known = len(self._found)
-            if not any(
-                self._restored(handle, known, count) is not None for count in range(left + 1)
-            ):
+        stored, behind = last
+        found: list[int] = []
+        for handle in sorted([*self._handles(stored, index), footer.metaindex]):
+            restored = self._restored_in(handle, len(found), lost - len(behind) - len(found))
+            if restored is None:
                 return None
-        return tuple(self._found + behind) if len(self._found) + inside == lost else None
+            found += restored
+        return (*found, *behind) if len(found) + len(behind) == lost else None
+
+    def _restored_in(self, handle: BlockHandle, before: int, most: int) -> list[int] | None:
+        ways = (self._restored(handle, before, count) for count in range(most + 1))
+        return next((places for _, places in filter(None, ways)), None)
 
     def _handles(self, stored: bytes, handle: BlockHandle) -> list[BlockHandle]:
         contents = decompress_block(
@@ -121,8 +120,10 @@ class _Search:
         values = zip(entries.starts, entries.ends, strict=True)
         return [BlockHandle.from_bytes(contents[start:stop])[0] for start, stop in values]
 
-    def _restored(self, handle: BlockHandle, before: int, count: int) -> bytes | None:
-        """Return a block with so many carriage returns put back, which are noted; None if in vain.
+    def _restored(
+        self, handle: BlockHandle, before: int, count: int
+    ) -> tuple[bytes, list[int]] | None:
+        """Return a block with so many carriage returns put back, and where; None if in vain.
 
         Args:
             handle: Where it was.
@@ -145,6 +146,5 @@ class _Search:
             stored = b"\r".join(parts)
             covered = handle.size + 1
             if mask_crc(crc32c(stored[:covered])) == fixed32(stored, covered):
-                self._found += [begin + place for place in places]
-                return stored
+                return stored, [begin + place for place in places]
         return None

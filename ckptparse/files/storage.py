@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import posixpath
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO, Literal, Protocol
 
@@ -25,6 +25,7 @@ __all__ = [
     "WritableStorage",
     "check_range",
     "expect",
+    "held_bytes",
     "hold",
     "is_file",
     "known_size",
@@ -234,6 +235,12 @@ def names_of_files(listed: Mapping[str, FileStat]) -> list[str]:
     if find is not None:
         return find()
     return sorted(name for name, status in listed.items() if status.kind == "file")
+
+
+def held_bytes(storage: Storage, paths: Iterable[str]) -> int:
+    """Return the bytes of those files that are there, all together."""
+    found = map(storage.stat, paths)
+    return sum(status.size for status in found if status is not None)
 
 
 def hold(source: Source, *, most: int) -> Source:

@@ -18,7 +18,7 @@ import struct
 from ckptparse.coding.checksum import crc32c, mask_crc
 from ckptparse.identification.identity import Finding
 from ckptparse.identification.sample import Sample
-from ckptparse.json_text import parse_json
+from ckptparse.json_text import NOT_AS_EXPECTED, parse_json
 from ckptparse.limits import DEFAULT_LIMITS
 
 __all__ = ["find_magic"]
@@ -156,7 +156,7 @@ def _describe_safetensors(sample: Sample, size: int) -> Finding | None:
         header = parse_json(sample.source.read_at(8, size), DEFAULT_LIMITS, held=sample.size)
         tensors = {name: entry for name, entry in header.items() if name != "__metadata__"}
         end = max((int(entry["data_offsets"][1]) for entry in tensors.values()), default=0)
-    except (ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError):
+    except NOT_AS_EXPECTED:
         return None
     missing = 8 + size + end - sample.size
     if missing > 0:

@@ -14,7 +14,7 @@ from ckptparse.backend.held import HeldTensors
 from ckptparse.backend.places import Places
 from ckptparse.checkpoint import Checkpoint, Naming
 from ckptparse.files.context import Context
-from ckptparse.files.storage import Storage
+from ckptparse.files.storage import Storage, held_bytes
 from ckptparse.foreign import INDEX_NAME
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.folders import Folders
@@ -174,8 +174,7 @@ def _held_bytes(opened: Opened) -> int:
     if isinstance(tensor, Tensor) and isinstance(tensor.options.origin, Origin):
         # What is open already may lie elsewhere than the call's own storage leads.
         storage = tensor.options.origin.opener.context.storage
-    found = map(storage.stat, opened.files)
-    return sum(status.size for status in found if status is not None)
+    return held_bytes(storage, opened.files)
 
 
 def describe_source(opened: Opened) -> str:

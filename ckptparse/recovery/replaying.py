@@ -14,7 +14,7 @@ from ckptparse.errors import CheckpointNotFoundError, ChecksumError, LimitError,
 from ckptparse.examination.inputs import HashedFile, hash_files
 from ckptparse.files.context import Cache, Context, Progress, Store, begin
 from ckptparse.jobs.conversion import TargetFormat
-from ckptparse.json_text import parse_json
+from ckptparse.json_text import NOT_AS_EXPECTED, parse_json
 from ckptparse.limits import DEFAULT_LIMITS, Limits, check_members
 from ckptparse.recovery.asked import is_scan, read_asked, read_scan
 from ckptparse.recovery.imaging.scan import scan
@@ -215,17 +215,10 @@ def _read(path: str, context: Context) -> _Told:
         )
         good = isinstance(report["options"], dict) and isinstance(report["tensors"], dict)
         if not good or not isinstance(output, dict):
-            raise TypeError("its parts are of other kinds")  # noqa: TRY301
+            raise TypeError("its parts are of other kinds")
     except LimitError:
         raise
-    except (
-        ValueError,
-        KeyError,
-        TypeError,
-        AttributeError,
-        OverflowError,
-        RecursionError,
-    ) as error:
+    except NOT_AS_EXPECTED as error:
         raise MalformedError(
             f"Expected the report of a recovery, found something else: {error!r:.80}",
             path=path,

@@ -26,7 +26,7 @@ from ckptparse.filenames import INDEX_SUFFIX, STATE_FILE_NAME, shard_path, split
 from ckptparse.files.context import Context, Store, find_storage, find_target
 from ckptparse.files.placing import OutputFiles, Suffixes, place_file, place_files
 from ckptparse.files.sending import check_writable
-from ckptparse.files.storage import Storage
+from ckptparse.files.storage import Storage, held_bytes
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import make_object_graph
 from ckptparse.graph.state import add_to_state
@@ -147,15 +147,10 @@ def _check_taken(tensors: Mapping[str, Any]) -> None:
     if not isinstance(origin, Origin):
         return
     context, files = origin.opener.context, origin.backend.files
-
-    def held() -> int:
-        found = map(context.storage.stat, files)
-        return sum(status.size for status in found if status is not None)
-
     check_small(
         context.limits,
         count_named(tensors),
-        held,
+        lambda: held_bytes(context.storage, files),
         weight=_TAKEN_AS,
         what="tensors of a checkpoint, and of 256 characters of their names",
     )

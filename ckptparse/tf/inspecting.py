@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from functools import partial
 
 from ckptparse.errors import CheckpointError
 from ckptparse.files.context import Cache, Context, Store
+from ckptparse.files.storage import held_bytes
 from ckptparse.limits import DEFAULT_LIMITS, Limits, check_small
 from ckptparse.tf.readers import CheckpointReader, Path, begin_call, find_begun
 
@@ -70,14 +72,10 @@ def _check_printed(reader: CheckpointReader, context: Context) -> None:
     Raises:
         LimitError: They are too many.
     """
-
-    def held() -> int:
-        found = map(context.storage.stat, reader.files)
-        return sum(status.size for status in found if status is not None)
-
     sizes = map(math.prod, reader.get_variable_to_shape_map().values())
     count = sum(_READ + min(size, _MOST_PRINTED) // _ELEMENTS for size in sizes)
     what = f"tensors, {_READ} times, and of {_ELEMENTS} elements that are printed"
+    held = partial(held_bytes, context.storage, reader.files)
     check_small(context.limits, count, held, what=what)
 
 

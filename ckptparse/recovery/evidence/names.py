@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable
 from functools import cached_property
 
+from ckptparse.backend import VARIABLE_SUFFIX
 from ckptparse.crc.windows import Wanted
 
 __all__ = ["MOST_NAMESAKES", "Names"]
@@ -18,7 +19,6 @@ MOST_NAMESAKES = 8
 """Payloads that one name may mean; of more, it says too little."""
 _MOST_PARTS = 16
 """Parts of a name that are looked at, from its end."""
-_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _SUFFIXES = (".npy", ".bin", ".raw")
 _SEPARATORS = re.compile(r"[/\\:.]+")
 
@@ -67,7 +67,7 @@ class Names:
 
 
 def _parts_of(name: str) -> tuple[str, ...]:
-    name = name.removesuffix(_VARIABLE)
+    name = name.removesuffix(VARIABLE_SUFFIX)
     for suffix in _SUFFIXES:
         name = name.removesuffix(suffix)
     parts = _SEPARATORS.split(name.removesuffix(":0"))

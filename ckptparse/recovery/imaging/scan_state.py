@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ckptparse.errors import LimitError, MalformedError
+from ckptparse.json_text import NOT_AS_EXPECTED
 from ckptparse.limits import Limits, limit_error
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.tables import FoundTable
@@ -83,9 +84,9 @@ class ScanState:
         try:
             value = json.loads(data)
             if value["format"] != _STATE_FORMAT:
-                raise ValueError("that of another version")  # noqa: TRY301
+                raise ValueError("that of another version")
             if value["size"] != size or value["image"] != fresh.image:
-                raise ValueError("that of another image, or this one has changed")  # noqa: TRY301
+                raise ValueError("that of another image, or this one has changed")
             fine = value.get("fine") or Pass().to_dict()
             places = len(value["tables"]) + len(value["placements"]) + len(fine["placements"])
             _check_places(places, len(data), limits, path)
@@ -99,14 +100,7 @@ class ScanState:
             )
         except LimitError:
             raise
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as error:
+        except NOT_AS_EXPECTED as error:
             raise MalformedError(
                 f"Expected the state file of a scan of this image, found something else: {error}",
                 path=path,

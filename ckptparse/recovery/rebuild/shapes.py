@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ckptparse.backend import OBJECT_GRAPH_KEY
+from ckptparse.backend import OBJECT_GRAPH_KEY, VARIABLE_SUFFIX
 from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import MalformedError
@@ -34,7 +34,6 @@ __all__ = [
 
 _MOST_DIMENSIONS = DEFAULT_LIMITS.rank
 """TensorFlow's own bound."""
-_VARIABLE = "/.ATTRIBUTES/VARIABLE_VALUE"
 _METADATA = "__metadata__"
 _SHORT_NAMES = {
     "F64": DataType.DT_DOUBLE,
@@ -202,7 +201,7 @@ class ShapeMatches:
 
         A variable's name may begin with those of models: `small/dense/kernel`.
         """
-        names = [key, key.removesuffix(_VARIABLE)]
+        names = [key, key.removesuffix(VARIABLE_SUFFIX)]
         parts = full_name.split("/") if full_name else []
         names += ["/".join(parts[start:]) for start in range(max(0, len(parts) - 1))]
         names += [full_name]

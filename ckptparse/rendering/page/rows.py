@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ckptparse.backend import OBJECT_GRAPH_KEY
+from ckptparse.backend import OBJECT_GRAPH_KEY, VARIABLE_SUFFIX
 from ckptparse.dtypes import DataType, element_name, item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.report import TensorReport, VerifiedTensors
@@ -26,7 +26,6 @@ from ckptparse.text import escape
 __all__ = ["Column", "make_rows"]
 
 _UNCHECKED = "not checked"
-_OBJECT_KEY = "/.ATTRIBUTES/VARIABLE_VALUE"
 _MOST_RANGES = 50
 """Ranges of a partial tensor that the page lists; the report has all."""
 _AT_ONCE = 1 << 10
@@ -96,7 +95,7 @@ def make_rows(
             notes[number] = note
     return {
         "stored": names,
-        "name": [escape(name.removesuffix(_OBJECT_KEY)) for name in names],
+        "name": [escape(name.removesuffix(VARIABLE_SUFFIX)) for name in names],
         "alias": {
             number: escape(aliases[name]) for number, name in enumerate(names) if name in aliases
         },
@@ -205,7 +204,7 @@ def _roles(subject: Subject) -> dict[str, str]:
         return {}
     roles: dict[str, str] = {}
     for name in subject.tensors:
-        last = name.removesuffix(_OBJECT_KEY).rpartition("/")[2]
+        last = name.removesuffix(VARIABLE_SUFFIX).rpartition("/")[2]
         if last in ("save_counter", "global_step", OBJECT_GRAPH_KEY):
             roles[name] = "counter"
     for optimizer in subject.ask(lambda: checkpoint.optimizers) or ():
