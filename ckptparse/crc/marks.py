@@ -66,8 +66,11 @@ class Marker:
         lanes = self._lanes(planes)
         # That was each lane by itself. To it belongs what all lanes before it add up to.
         ends = lanes[:, -1]
-        lanes ^= (np.bitwise_xor.accumulate(ends) ^ ends ^ np.uint16(start))[:, None]
-        out[:] = lanes.reshape(-1)[: len(out)]
+        before = (np.bitwise_xor.accumulate(ends) ^ ends ^ np.uint16(start))[:, None]
+        if len(out) == lanes.size:
+            np.bitwise_xor(lanes, before, out=out.reshape(lanes.shape))
+        else:
+            out[:] = (lanes ^ before).reshape(-1)[: len(out)]
 
     def _planes(self, words: Words, first: int, factor: int) -> Words:
         """Return the planes of the marks, shape (16, n): plane k is bit k of each."""
@@ -75,11 +78,14 @@ class Marker:
         element = multiply(factor, power_of_x(-8 * self._sequences.step * first))
         masks = self._masks_of(self._sequences.near(element), length)
         bits, spare = self._words[:, :length], self._spare[:, :length]
-        whole, rest = divmod(len(words), length)
-        bits[:whole] = words[: whole * length].reshape(whole, length)
-        bits[whole:] = 0
-        bits[whole : whole + 1, :rest] = words[whole * length :]
-        swap_bits(bits, spare)
+        if len(words) == LANES * length:
+            swap_bits(bits, spare, words.reshape(LANES, length))
+        else:
+            whole, rest = divmod(len(words), length)
+            bits[:whole] = words[: whole * length].reshape(whole, length)
+            bits[whole:] = 0
+            bits[whole : whole + 1, :rest] = words[whole * length :]
+            swap_bits(bits, spare)
         sums, products = self._sums[:, :length], self._products[:, :length]
         np.bitwise_and(masks[LANES - 1 :], bits[0], out=sums)
         for bit in range(1, LANES):

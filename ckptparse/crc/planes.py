@@ -30,28 +30,37 @@ def make_rows(count: int, length: int) -> Words:
     return np.empty((count, length + _GAP), np.uint32)[:, :length]
 
 
-def swap_bits(rows: Words, spare: Words) -> None:
+def swap_bits(rows: Words, spare: Words, source: Words | None = None) -> None:
     """Turn lanes into planes in place, or planes into lanes.
 
     Args:
         rows: Shape (32, n). Of 16 rows, each half of every number is turned by itself.
         spare: Memory for at least half as many rows of n numbers.
+        source: What is turned, if it is not what the rows hold: they only take the result.
     """
-    count, length = rows.shape
+    count = len(rows)
+    source = rows if source is None else source
     other_half = spare[: count // 2]
     for size, mask in _SQUARES.items():
         if size >= count:
             continue
         # Of each block of 2 x 2 squares, the two beside the diagonal change places.
-        blocks = rows.reshape(-1, 2, size, length)
-        first, second = blocks[:, 0], blocks[:, 1]
+        first, second = _pairs(source, size)
+        new_first, new_second = _pairs(rows, size)
         changed = other_half.reshape(first.shape)
         np.right_shift(first, size, out=changed)
         np.bitwise_xor(changed, second, out=changed)
         np.bitwise_and(changed, mask, out=changed)
-        np.bitwise_xor(second, changed, out=second)
+        np.bitwise_xor(second, changed, out=new_second)
         np.left_shift(changed, size, out=changed)
-        np.bitwise_xor(first, changed, out=first)
+        np.bitwise_xor(first, changed, out=new_first)
+        source = rows
+
+
+def _pairs(rows: Words, size: int) -> tuple[Words, Words]:
+    """Return the first and the second of each pair of blocks of so many rows."""
+    blocks = rows.reshape(-1, 2, size, rows.shape[1])
+    return blocks[:, 0], blocks[:, 1]
 
 
 def join_masks(low: Words, high: Words, out: Words) -> None:

@@ -29,7 +29,7 @@ from ckptparse.crc.registers import (
     word_registers,
 )
 from ckptparse.crc.sequences import Marks, Sequences, sequences_of
-from ckptparse.crc.threads import Spare, in_threads
+from ckptparse.crc.threads import Spare, in_threads, threads_at_work
 from ckptparse.crc.windows import Column, Ends, Positions, Track, Wanted, Words, find_windows
 
 __all__ = ["Registers", "find_splits"]
@@ -160,15 +160,8 @@ class _DataTrack(Track):
     def _fill(self, marks: Marks) -> None:
         words = self._data[: len(self._data) // _WORD * _WORD].view("<u4")
         spare = Spare(partial(_Adder, sequences_of(_WORD), words, marks))
-        firsts = range(0, len(words), SHARE)
         if self._before is None:
-            starts = coarse_registers(self._data.data, _WORD * SHARE)
-
-            def add(first: int) -> None:
-                with spare.taken() as adder:
-                    adder.add_words(first, int(starts[first // SHARE]))
-
-            in_threads(add, firsts, short=True)
+            self._fill_sums(words, spare)
             return
         before = self._before.marks()
 
@@ -176,13 +169,26 @@ class _DataTrack(Track):
             with spare.taken() as adder:
                 adder.add_bytes(first, self.place, before)
 
-        in_threads(add_bytes, firsts, short=True)
+        in_threads(add_bytes, range(0, len(words), SHARE), short=True)
         if self.count > len(words):
             # The last word has just these bytes, if it has any.
             last = self.count - 1
             register = int(self.values(np.array([last]))[0])
             power = power_of_x(-8 * (_WORD * last + self.place))
             marks[last] = sequences_of(_WORD).mark(multiply(register, power))
+
+    def _fill_sums(self, words: Words, spare: Spare[_Adder]) -> None:
+        """Compute the marks from the first to the last; each thread goes on with what it found."""
+        most = SHARE * (len(words) // (SHARE * threads_at_work(short=True)) + 1)
+        runs = [range(first, min(first + most, len(words))) for first in range(0, len(words), most)]
+        ends = [_WORD * run.start for run in runs]
+
+        def add(share: tuple[range, int]) -> None:
+            with spare.taken() as adder:
+                adder.add_words(*share)
+
+        registers = registers_at(self._data.data, ends).tolist()
+        in_threads(add, list(zip(runs, registers, strict=True)), short=True)
 
 
 class _Adder:
@@ -197,13 +203,14 @@ class _Adder:
         self._marks = marks
         self._added = np.empty(SHARE, np.uint16)
 
-    def add_words(self, first: int, register: int) -> None:
-        """Compute the marks from a register on, up to that after the last word of a share."""
-        some = self._words[first : first + SHARE]
-        start = self._sequences.mark(multiply(register, power_of_x(-8 * _WORD * first)))
-        self._marks[first] = start
-        after = self._marks[first + 1 : first + 1 + len(some)]
-        self._marker.fill_sums(some, first, after, start)
+    def add_words(self, run: range, register: int) -> None:
+        """Compute the marks from a register on, up to that after the last word of a run."""
+        back = power_of_x(-8 * _WORD * run.start)
+        self._marks[run.start] = self._sequences.mark(multiply(register, back))
+        for first in run[::SHARE]:
+            after = self._marks[first + 1 : min(first + SHARE, run.stop) + 1]
+            some = self._words[first : first + len(after)]
+            self._marker.fill_sums(some, first, after, int(self._marks[first]))
 
     def add_bytes(self, first: int, count: int, before: Marks) -> None:
         """Compute the marks some bytes after each word, from those before it."""

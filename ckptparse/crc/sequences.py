@@ -52,7 +52,7 @@ MOST = 3 << 18
 """Marks of powers that are computed at once, at most."""
 _FIRST = 1 << 14
 """Powers that are computed together."""
-_TRIED = 1 << 12
+_TRIED = 1 << 13
 """Powers that are tried at once as the first of a pair: about one in 13,000 has a second."""
 _LOW_BITS = 18
 _LOW = _POWERS - 1
@@ -75,7 +75,9 @@ class Sequences:
         self.step = step
         self._powers = _powers_of_x_plus_1(step, _NEAR + _POWERS)
         near = self._powers[:_NEAR]
-        sums = (near ^ near[: _POWERS // _NEAR, None]).reshape(-1)
+        # Sums of two at different distances: with a third one, few sums of three are equal.
+        distances = range(1, 1 + _POWERS // _NEAR)
+        sums = np.concatenate([near ^ np.roll(near, -distance) for distance in distances])
         self._far, self._near = in_threads(_Pairs, [self._powers[:_POWERS], sums])
         tables = (_mask_table(0), _mark_table())
         self.masks = tuple(in_threads(lambda table: table.multiply(self._powers), tables))
@@ -99,7 +101,8 @@ class Sequences:
         if not target:
             return ()
         *others, place = self._near.sum_of(target, self._powers[:_NEAR])
-        return (*others, *divmod(place, _NEAR))
+        distance, first = divmod(place, _NEAR)
+        return (*others, first, (first + 1 + distance) % _NEAR)
 
     def planes(self) -> Words:
         """Return the masks of lanes (`crc.planes`), 2^14 and a whole lane of them; made once."""

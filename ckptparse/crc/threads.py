@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 from ckptparse.locks import has_lock
 from ckptparse.parallel import most_threads, run_all
 
-__all__ = ["Spare", "in_threads"]
+__all__ = ["Spare", "in_threads", "threads_at_work"]
 
 _Share = TypeVar("_Share")
 _Done = TypeVar("_Done")
@@ -57,6 +57,10 @@ def in_threads(
     def do(number: int) -> None:
         done[number] = work(shares[number])
 
-    threads = 1 if short and has_lock() else most_threads()
-    run_all([partial(do, number) for number in range(len(shares))], threads)
+    run_all([partial(do, number) for number in range(len(shares))], threads_at_work(short=short))
     return [done[number] for number in range(len(shares))]
+
+
+def threads_at_work(*, short: bool) -> int:
+    """Return how many threads `in_threads` has at most, by whether the calls of numpy are short."""
+    return 1 if short and has_lock() else most_threads()
