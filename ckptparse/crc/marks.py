@@ -18,7 +18,8 @@ from ckptparse.crc.planes import (
     LANES,
     MARK_BITS,
     MASKS,
-    join_masks,
+    fill_masks,
+    joined,
     make_rows,
     swap_bits,
 )
@@ -27,19 +28,46 @@ from ckptparse.crc.sequences import LANE, SHARE, Marks, Sequences, Words, add_te
 __all__ = ["SHARE", "Marker"]
 
 
-class Marker:
-    """Computes marks, in memory that is used again (3 MiB): a thread keeps one."""
+class _Rows:
+    """Memory for lanes of one length, that is used again (3 MiB for whole shares).
 
-    __slots__ = ("_marks", "_masks", "_products", "_sequences", "_spare", "_sums", "_words")
+    Attributes:
+        length: Words in a lane.
+        words: Planes of words.
+        spare: For `swap_bits`.
+        masks: Planes of masks.
+        sums: Planes of marks.
+        products: What is added to them.
+        steps: For each bit of the words: the planes of masks that it takes, and its plane.
+        marks: The marks themselves.
+    """
+
+    __slots__ = ("length", "marks", "masks", "products", "spare", "steps", "sums", "words")
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+        self.words = make_rows(LANES, length)
+        self.spare = make_rows(LANES // 2, length)
+        self.masks = make_rows(MASKS, length)
+        self.sums = make_rows(MARK_BITS, length)
+        self.products = make_rows(MARK_BITS, length)
+        self.marks = np.empty((LANES, length), np.uint16)
+        # Bit n is x^(31 - n), and plane k of the marks is x^(k - 15).
+        firsts = range(LANES - 1, -1, -1)
+        self.steps = [
+            (self.masks[first : first + MARK_BITS], plane)
+            for first, plane in zip(firsts, self.words, strict=True)
+        ]
+
+
+class Marker:
+    """Computes marks, in memory that is used again: a thread keeps one."""
+
+    __slots__ = ("_rows", "_sequences")
 
     def __init__(self, sequences: Sequences) -> None:
         self._sequences = sequences
-        self._words = make_rows(LANES, LANE)
-        self._spare = make_rows(LANES // 2, LANE)
-        self._masks = make_rows(MASKS, LANE)
-        self._sums = make_rows(MARK_BITS, LANE)
-        self._products = make_rows(MARK_BITS, LANE)
-        self._marks = np.empty(LANES * LANE, np.uint16)
+        self._rows = _Rows(0)
 
     def fill(self, words: Words, first: int, out: Marks, *, factor: int = ONE) -> None:
         """Compute the marks of words at consecutive positions: at most `SHARE` of them.
@@ -50,7 +78,8 @@ class Marker:
             out: Where the marks are put.
             factor: What every word is multiplied by, besides the power of b.
         """
-        out[:] = self._lanes(self._planes(words, first, factor)).reshape(-1)[: len(out)]
+        rows = self._fill_planes(words, first, factor)
+        out[:] = _to_lanes(rows).reshape(-1)[: len(out)]
 
     def fill_sums(self, words: Words, first: int, out: Marks, start: int) -> None:
         """Compute running sums: the mark `start` plus those of all words up to each one.
@@ -61,9 +90,9 @@ class Marker:
             out: Where the sums are put.
             start: The mark before the first word.
         """
-        planes = self._planes(words, first, ONE)
-        np.bitwise_xor.accumulate(planes, axis=1, out=planes)
-        lanes = self._lanes(planes)
+        rows = self._fill_planes(words, first, ONE)
+        np.bitwise_xor.accumulate(rows.sums, axis=1, out=rows.sums)
+        lanes = _to_lanes(rows)
         # That was each lane by itself. To it belongs what all lanes before it add up to.
         ends = lanes[:, -1]
         before = (np.bitwise_xor.accumulate(ends) ^ ends ^ np.uint16(start))[:, None]
@@ -72,49 +101,49 @@ class Marker:
         else:
             out[:] = (lanes ^ before).reshape(-1)[: len(out)]
 
-    def _planes(self, words: Words, first: int, factor: int) -> Words:
-        """Return the planes of the marks, shape (16, n): plane k is bit k of each."""
+    def _fill_planes(self, words: Words, first: int, factor: int) -> _Rows:
+        """Return memory whose sums are the planes of the marks: plane k is bit k of each."""
         length = -(-len(words) // LANES)
+        if length != self._rows.length:
+            self._rows = _Rows(length)
+        rows = self._rows
         element = multiply(factor, power_of_x(-8 * self._sequences.step * first))
-        masks = self._masks_of(self._sequences.near(element), length)
-        bits, spare = self._words[:, :length], self._spare[:, :length]
-        if len(words) == LANES * length:
-            swap_bits(bits, spare, words.reshape(LANES, length))
+        self._fill_masks(self._sequences.near(element))
+        bits = rows.words
+        if len(words) == bits.size:
+            swap_bits(bits, rows.spare, words.reshape(bits.shape))
         else:
             whole, rest = divmod(len(words), length)
             bits[:whole] = words[: whole * length].reshape(whole, length)
             bits[whole:] = 0
             bits[whole : whole + 1, :rest] = words[whole * length :]
-            swap_bits(bits, spare)
-        sums, products = self._sums[:, :length], self._products[:, :length]
-        np.bitwise_and(masks[LANES - 1 :], bits[0], out=sums)
-        for bit in range(1, LANES):
-            # Bit n is x^(31 - n), and plane k of the marks is x^(k - 15).
-            some = masks[LANES - 1 - bit : MASKS - bit]
-            np.bitwise_and(some, bits[bit], out=products)
-            np.bitwise_xor(sums, products, out=sums)
-        return sums
+            swap_bits(bits, rows.spare)
+        products, all_sums, all_products = rows.products, joined(rows.sums), joined(rows.products)
+        (masks, plane), *steps = rows.steps
+        np.bitwise_and(masks, plane, rows.sums)
+        for masks, plane in steps:
+            np.bitwise_and(masks, plane, products)
+            np.bitwise_xor(all_sums, all_products, all_sums)
+        return rows
 
-    def _masks_of(self, terms: tuple[int, ...], length: int) -> Words:
-        """Return the planes of masks for lanes of some length, shape (47, n)."""
-        masks: Words = self._masks[:, :length]
-        if length == LANE:
-            add_terms(self._sequences.planes(), terms, masks)
-            return masks
-        halves = np.empty((2, LANES * length), np.uint32)
+    def _fill_masks(self, terms: tuple[int, ...]) -> None:
+        """Compute the planes of masks."""
+        rows = self._rows
+        if rows.length == LANE:
+            add_terms(self._sequences.planes(), terms, rows.masks)
+            return
+        halves = np.empty((2, LANES * rows.length), np.uint32)
         for half, known in zip(halves, self._sequences.masks, strict=True):
             add_terms(known, terms, half)
-            swap_bits(half.reshape(LANES, length), self._spare[:, :length])
-        low, high = halves.reshape(2, LANES, length)
-        join_masks(low, high, masks)
-        return masks
+        low, high = halves.reshape(2, LANES, rows.length)
+        fill_masks(low, high, rows.masks, rows.spare)
 
-    def _lanes(self, planes: Words) -> Marks:
-        """Return the marks in lanes, shape (32, n), until the next call; the planes are changed."""
-        length = planes.shape[1]
-        lanes: Marks = self._marks[: LANES * length].reshape(LANES, length)
-        swap_bits(planes, self._spare[:, :length])
-        np.copyto(lanes[:MARK_BITS], planes, casting="unsafe")
-        np.right_shift(planes, MARK_BITS, out=planes)
-        np.copyto(lanes[MARK_BITS:], planes, casting="unsafe")
-        return lanes
+
+def _to_lanes(rows: _Rows) -> Marks:
+    """Return the marks in lanes, shape (32, n), of the planes; these are changed."""
+    planes, lanes = rows.sums, rows.marks
+    swap_bits(planes, rows.spare)
+    np.copyto(lanes[:MARK_BITS], planes, casting="unsafe")
+    np.right_shift(planes, MARK_BITS, out=planes)
+    np.copyto(lanes[MARK_BITS:], planes, casting="unsafe")
+    return lanes

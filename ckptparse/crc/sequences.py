@@ -30,7 +30,7 @@ from ckptparse.crc.field import (
     power_of_x,
     powers_of_x,
 )
-from ckptparse.crc.planes import LANES, MASKS, join_masks, make_rows, swap_bits
+from ckptparse.crc.planes import LANES, MASKS, fill_masks, make_rows
 from ckptparse.crc.threads import in_threads
 from ckptparse.locks import make_lock
 
@@ -108,9 +108,12 @@ class Sequences:
         """Return the masks of lanes (`crc.planes`), 2^14 and a whole lane of them; made once."""
         with self._lock:
             if self._kept_planes is None:
-                low, high = in_threads(_lane_planes, self.masks)
-                planes = make_rows(MASKS, low.shape[1])
-                join_masks(low, high, planes)
+                length = _NEAR + LANE
+                planes = make_rows(MASKS, length)
+                low, high = (
+                    sliding_window_view(masks, length)[:SHARE:LANE] for masks in self.masks
+                )
+                fill_masks(low, high, planes, make_rows(LANES // 2, length))
                 self._kept_planes = planes
             return self._kept_planes
 
@@ -144,8 +147,10 @@ class _Pairs:
         """Take 2^18 elements. Of those with equal low bits, one is kept: two in three."""
         low = elements & _LOW
         self._places = np.zeros(_POWERS, np.uint32)
-        self._places[low] = np.arange(_POWERS)
-        self._kept = elements[self._places]
+        self._places[low] = np.arange(_POWERS, dtype=np.uint32)
+        # Of the same number the last one is kept too. Where none is, the first fits nothing.
+        self._kept = np.full(_POWERS, elements[0])
+        self._kept[low] = elements
         self._next = (self._kept >> _LOW_BITS).astype(np.uint8)
 
     def place_of(self, target: int) -> int | None:
@@ -194,15 +199,6 @@ def add_terms(values: _Some, terms: Sequence[int], out: _Some) -> None:
     np.bitwise_xor(pieces[0], pieces[1], out=out)
     for piece in pieces[2:]:
         np.bitwise_xor(out, piece, out=out)
-
-
-def _lane_planes(masks: Words) -> Words:
-    """Return the planes of lanes of masks: 2^14 and a whole lane of them."""
-    length = _NEAR + LANE
-    lanes: Words = make_rows(LANES, length)
-    lanes[:] = sliding_window_view(masks, length)[:SHARE:LANE]
-    swap_bits(lanes, make_rows(LANES // 2, length))
-    return lanes
 
 
 def _powers_of_x_plus_1(step: int, count: int) -> Words:
