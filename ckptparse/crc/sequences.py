@@ -31,7 +31,6 @@ from ckptparse.crc.field import (
     powers_of_x,
 )
 from ckptparse.crc.planes import LANES, MASKS, fill_masks, make_rows
-from ckptparse.crc.threads import in_threads
 from ckptparse.locks import make_lock
 
 __all__ = ["LANE", "MOST", "SHARE", "Marks", "Sequences", "Words", "add_terms", "sequences_of"]
@@ -48,7 +47,7 @@ _POWERS = 1 << 18
 """Powers that sums are made of. A pair of them is within reach for all but 1 in 10^8."""
 _NEAR = 1 << 14
 """Powers that sums of three are made of."""
-MOST = 3 << 18
+MOST = 5 << 18
 """Marks of powers that are computed at once, at most."""
 _FIRST = 1 << 14
 """Powers that are computed together."""
@@ -78,9 +77,9 @@ class Sequences:
         # Sums of two at different distances: with a third one, few sums of three are equal.
         distances = range(1, 1 + _POWERS // _NEAR)
         sums = np.concatenate([near ^ np.roll(near, -distance) for distance in distances])
-        self._far, self._near = in_threads(_Pairs, [self._powers[:_POWERS], sums])
+        self._far, self._near = _Pairs(self._powers[:_POWERS]), _Pairs(sums)
         tables = (_mask_table(0), _mark_table())
-        self.masks = tuple(in_threads(lambda table: table.multiply(self._powers), tables))
+        self.masks = tuple(table.multiply(self._powers) for table in tables)
         self._kept_planes: Words | None = None
         self._lock = make_lock()
         # A mark is f(b^p · x^-15) to f(b^p), which are bits 1 to 16 of the mask of the upper half.

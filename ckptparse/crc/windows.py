@@ -30,7 +30,7 @@ _FEW = 1 << 15
 """Up to so many windows, all bits of all are tested: that takes less time than to make marks."""
 _MOST_CHECKSUMS = 256
 """For more checksums of one size, all bits of all its windows are tested, once for all of them."""
-_TILE = 1 << 19
+_TILE = 1 << 20
 """Windows for which the marks of the powers of b are computed at once."""
 _TESTED = 1 << 16
 """Windows that are tested at once: with more, the marks leave the processor's cache."""
@@ -192,18 +192,18 @@ def _likely(starts: Track, sizes: Sequence[_Size]) -> dict[_Size, Positions]:
     tests = [
         _Test(size.ends, before, size.ends.track.marks(), size.terms(sequences)) for size in sizes
     ]
+    most = max(size.ends.windows for size in sizes)
     spare = Spare(_Tile)
 
     def search(low: int) -> list[list[Positions]]:
         found: list[list[Positions]] = [[] for _ in tests]
         with spare.taken() as tile:
-            sequences.fill(low, tile.expected)
+            sequences.fill(low, tile.expected[: MOST - _TILE + most - low])
             for first in range(0, _TILE, _TESTED):
                 for places, test in zip(found, tests, strict=True):
                     places.extend(tile.fitting(low, first, test))
         return found
 
-    most = max(size.ends.windows for size in sizes)
     shares = in_threads(search, range(0, most, _TILE), short=True)
     return {
         size: _joined([part for share in shares for part in share[number]], size.checksums)
