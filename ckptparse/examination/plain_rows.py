@@ -133,6 +133,14 @@ class PlainRows:
         used = distinct(np.searchsorted(stops, rows, side="right"))
         return tuple(patch for number in used for patch in self.blocks[number].patches)
 
+    def patched_rows(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+        """Return where, among some rows, the first one of each block stands that was corrected."""
+        stops = np.array(self._stops, np.int64)
+        used, places = np.unique(np.searchsorted(stops, rows, side="right"), return_index=True)
+        patched = [bool(self.blocks[number].patches) for number in used.tolist()]
+        found: npt.NDArray[np.intp] = places[np.array(patched, np.bool_)]
+        return found
+
     def chances(self, rows: npt.NDArray[np.intp]) -> npt.NDArray[np.float64]:
         """Return the chance of each of some rows that it is wrong."""
         stops = np.array(self._stops, np.int64)

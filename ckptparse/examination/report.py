@@ -95,7 +95,7 @@ class CountedTensors(Mapping[str, TensorReport]):
 
     @abstractmethod
     def patched(self) -> Iterable[TensorReport]:
-        """Iterate over those for which bytes may have been replaced, in order."""
+        """Iterate over tensors whose patches are those of all, in order."""
 
 
 class VerifiedTensors(CountedTensors):
@@ -129,8 +129,7 @@ class ExaminedTensors(CountedTensors):
         statuses: Mapping[Status, int],
         failed: Collection[str] = (),
         corrected: Collection[str] = (),
-        *,
-        patched: bool = False,
+        patched: Collection[str] = (),
     ) -> None:
         """Take the reports.
 
@@ -139,7 +138,7 @@ class ExaminedTensors(CountedTensors):
             statuses: How many of those that are not held have each status.
             failed: The names of those of them that are not proved.
             corrected: The names of those that are proved, and not verified.
-            patched: Whether bytes may have been replaced for them.
+            patched: Names of some of them, for which all the bytes were replaced that were for any.
         """
         self._tensors = tensors
         self._statuses = statuses
@@ -191,9 +190,9 @@ class ExaminedTensors(CountedTensors):
         return () if in_part else self._failed
 
     def patched(self) -> Iterable[TensorReport]:
-        """Take those that are held, and the others if bytes may have been replaced for them."""
+        """Take those that are held, and of the others those that tell of all patches."""
         tensors, held = self._tensors, self._tensors.held
-        return (tensors[name] for name in tensors if self._patched or name in held)
+        return (tensors[name] for name in tensors if name in self._patched or name in held)
 
 
 @dataclass(frozen=True, slots=True)

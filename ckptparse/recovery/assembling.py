@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -120,9 +120,15 @@ def _reports_of(
         {Status.CORRECTED: len(changed), Status.VERIFIED: len(whole) - len(changed)}
     )
     changed |= make.places.keys()
-    corrected = {name for name, row in tensors.rows().items() if row in changed} if changed else ()
-    patched = any(block.patches for block in make.rows.blocks)
-    return ExaminedTensors(tensors, statuses, lost, corrected, patched=patched)
+    rows = tensors.rows()
+    corrected = {name for name, row in rows.items() if row in changed} if changed else ()
+    patched: Collection[str] = ()
+    if any(block.patches for block in make.rows.blocks):
+        # All rows of a block have the same patches.
+        names = list(rows)
+        numbers = np.fromiter(rows.values(), np.int64, len(rows))
+        patched = {names[place] for place in make.rows.patched_rows(numbers).tolist()}
+    return ExaminedTensors(tensors, statuses, lost, corrected, patched)
 
 
 def _iter_patched(

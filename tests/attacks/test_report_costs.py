@@ -129,3 +129,23 @@ def test_the_index_is_read_once_to_know_a_data_file(
     opened = _count(monkeypatch, tables, "_open_index")
     ckptparse.recover(_scalars(tmp_path, crc=7), limits=ckptparse.Limits(attempts=1))
     assert len(opened) == 1
+
+
+def test_the_patches_of_a_block_are_told_once_and_of_one_of_its_tensors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = builder.Bundle()
+    for number in range(COUNT):
+        bundle.add(f"t{number:05}", np.float32(number))
+    prefix = bundle.write(tmp_path / "m", block_size=4096)
+    index = tmp_path / "m.index"
+    contents = bytearray(index.read_bytes())
+    for place in range(2048, len(contents) - 4096, 8192):
+        contents[place] ^= 1
+    index.write_bytes(contents)
+    report = ckptparse.recover(prefix).report
+    wanted = dict.fromkeys(patch for one in report.tensors.values() for patch in one.patches)
+    assert len(wanted) > 5
+    described = _count(monkeypatch, PlainRows, "payload")
+    assert report.patches == tuple(wanted)
+    assert len(described) <= 2 * len(wanted)
