@@ -15,6 +15,7 @@ import pytest
 from instruments import counted_reads
 
 import ckptparse
+from ckptparse.crc import registers
 from ckptparse.examination import diagnose, readers
 from ckptparse.examination import places as shifts
 from ckptparse.examination.plain_rows import PlainRows
@@ -253,3 +254,16 @@ def test_small_data_files_are_kept_though_few_of_them_stay_open(
     opened = calls(readers.DataFile, "open")
     ckptparse.recover(prefix, siblings=False, evidence=[tmp_path / "copy"])
     assert opened["open"] <= 3 * 240
+
+
+def test_a_small_member_is_searched_with_few_calls(
+    calls: Callable[[Any, str], Counter[str]],
+) -> None:
+    data = np.random.default_rng(1).bytes(26_000)
+    made = calls(registers, "crc32c")
+    found = registers.word_registers(np.frombuffer(data, np.uint8))
+    assert made["crc32c"] < len(data) // 32
+    checked = range(0, len(found), 97)
+    assert [int(found[n]) ^ 0xFFFFFFFF for n in checked] == [
+        builder.crc(data[: 4 * n]) for n in checked
+    ]
