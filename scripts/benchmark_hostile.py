@@ -35,12 +35,14 @@ SECONDS = 60
 _TWICE = (
     *("diff", "average", "mean", "tolerant", "copies"),
     *("read data", "weighted", "average json", "diff data", "renamed twice", "undone"),
+    *("diff rules", "verify two", "page of diff", "cached"),
 )
 """Calls that are given the input as two."""
 
 CHILD = r"""
 import contextlib, gc, importlib, io, json, os, pickle, pkgutil, resource, shutil, sys, time
 import warnings
+from concurrent.futures import Executor, Future
 warnings.simplefilter("ignore")
 import numpy, google.protobuf, crc32c
 import ckptparse
@@ -50,7 +52,7 @@ for found in pkgutil.walk_packages(ckptparse.__path__, "ckptparse."):
     if not found.name.endswith("__main__"):
         with contextlib.suppress(ImportError):
             importlib.import_module(found.name)
-for other in ("h5py", "safetensors", "zstandard", "lzma", "bz2"):
+for other in ("h5py", "safetensors", "zstandard", "lzma", "bz2", "obstore.store", "fsspec"):
     with contextlib.suppress(ImportError):
         importlib.import_module(other)
 
@@ -389,7 +391,120 @@ def told(path):
         message = text.read().replace("{", "(").replace("}", ")")
     return command("explain", "--json", "--", message)(path)
 
-PREPARE = {"copies": copy, "again": saved, "undo": converted}
+def held(path):
+    # What lies in the folder as a mapping, and the path there.
+    folder = folder_of(path)
+    files = {}
+    for top, _, names in os.walk(folder):
+        for name in names:
+            one = os.path.join(top, name)
+            with contextlib.suppress(OSError), open(one, "rb") as file:
+                files["d/" + os.path.relpath(one, folder)] = file.read()
+    return ("d" if path == folder else "d/" + os.path.relpath(path, folder)), files
+
+def uploaded(path):
+    from obstore.store import MemoryStore
+    name, files = held(path)
+    store = MemoryStore()
+    for key, data in files.items():
+        store.put(key, data)
+    return name, store
+
+def of_fsspec(path):
+    import fsspec
+    return os.path.abspath(path), fsspec.filesystem("file")
+
+def in_store(ask):
+    # Asks for what was prepared: a path and where it is.
+    def run(path):
+        name, store = PREPARED[0]
+        return ask(name, store=store)
+    return run
+
+def cached(path):
+    name, store = PREPARED[0]
+    for _ in range(2):
+        ckptparse.list_variables(name, store=store, cache=out + "/cache")
+
+class Now(Executor):
+    # Works at once, with what another process would get.
+    def submit(self, work, *arguments, **named):
+        done = Future()
+        try:
+            work, arguments, named = pickle.loads(pickle.dumps((work, arguments, named)))
+            done.set_result(pickle.loads(pickle.dumps(work(*arguments, **named))))
+        except ckptparse.CheckpointError as error:
+            done.set_exception(pickle.loads(pickle.dumps(error)))
+        return done
+
+def shared(ask):
+    return lambda path: ask(path, executor=Now())
+
+def damaged(lost):
+    # A checkpoint of the caller's own, of which a file is lost.
+    def make(path):
+        prefix = plain("damaged")
+        os.remove(prefix + lost)
+    return make
+
+def page_of_prepared(path):
+    return ckptparse.report_page(PREPARED[0], out + "/page.html")
+
+def opened_recovery(path):
+    found = ckptparse.recover(path)
+    return [found.whole, found.untouched, str(found.report), repr(found)]
+
+def everything(path):
+    with ckptparse.open(path) as opened:
+        return str(opened.tree(everything=True))
+
+def everything_of_model(path):
+    with ckptparse.open_saved_model(path) as opened:
+        return [str(opened.tree(everything=True)), opened.variables, opened.schema_version]
+
+def object_nodes(path):
+    with ckptparse.open(path) as opened:
+        found = opened.object_graph
+        if found is None:
+            return None
+        for node in range(min(200, found.node_count)):
+            one = found.node(node)
+            path = found.path_of(node)
+            with contextlib.suppress(ckptparse.CheckpointError):
+                known = [found.names_to(node, at_most=10), found.parent_of(node), repr(one)]
+                known += [dict(one.children), one.attributes, one.slot_variables, one.tensors]
+                known += [one.shape, one.dtype, one.full_name, one.registered_saver]
+        return [found.find_node("model/kernel"), len(found.serialized), repr(found)]
+
+def progress(path):
+    told = []
+    ckptparse.verify(path, progress=lambda done, whole: told.append((done, whole)), hashes=True)
+    assert all(0 <= done <= whole for done, whole in told)
+
+def of_text(path):
+    with open(largest(path), "rb") as text:
+        return ckptparse.Graph.from_text(text.read(), is_meta=path.endswith(".meta"))
+
+DAMAGED = "{out}/damaged"
+RECOVER = ("recover", "--dry-run", "--json")
+PREPARE = {
+    "copies": copy,
+    "again": saved,
+    "undo": converted,
+    **dict.fromkeys(("store list", "store verify", "store recover", "store convert"), held),
+    **dict.fromkeys(("store identify", "store scan", "store model", "store graph"), held),
+    **dict.fromkeys(("bucket list", "bucket verify", "bucket recover", "cached"), uploaded),
+    **dict.fromkeys(("fsspec list", "fsspec verify"), of_fsspec),
+    "from": damaged(".data-00000-of-00001"),
+    "from without": damaged(".index"),
+    "shapes json": damaged(".index"),
+    "page of recovery": ckptparse.recover,
+    "page of report": ckptparse.verify,
+    "page of checkpoint": ckptparse.open,
+    "page of diff": lambda path: ckptparse.diff(path, path),
+    "diff of recovery": ckptparse.recover,
+}
+PREPARED = []
 
 CALLS = {
     "identify": lambda path: str(ckptparse.identify(path)),
@@ -528,6 +643,67 @@ CALLS = {
     "convert json": command("convert", "--json", "--layout", "torch", "{path}", "{out}/c.npz"),
     "mended": command("recover", "--dry-run", "--no-siblings", "--map", "--hash", "{path}"),
     "stats own": command("stats", "--naming", "variable", "{path}", "*?"),
+    "store list": in_store(ckptparse.list_variables),
+    "store verify": in_store(lambda path, store: str(ckptparse.verify(path, store=store))),
+    "store recover": in_store(lambda path, store: consume(ckptparse.recover(path, store=store))),
+    "store convert": in_store(
+        lambda path, store: ckptparse.convert(path, out + "/made.npz", store=store)
+    ),
+    "store identify": in_store(lambda path, store: str(ckptparse.identify(path, store=store))),
+    "store scan": in_store(lambda path, store: str(ckptparse.scan(path, store=store))),
+    "store model": in_store(
+        lambda path, store: ckptparse.open_saved_model(path, store=store).layers
+    ),
+    "store graph": in_store(lambda path, store: ckptparse.open_graph(path, store=store).variables),
+    "bucket list": in_store(ckptparse.list_variables),
+    "bucket verify": in_store(lambda path, store: str(ckptparse.verify(path, store=store))),
+    "bucket recover": in_store(lambda path, store: consume(ckptparse.recover(path, store=store))),
+    "cached": cached,
+    "fsspec list": in_store(ckptparse.list_variables),
+    "fsspec verify": in_store(lambda path, store: str(ckptparse.verify(path, store=store))),
+    "shared verify": shared(lambda path, executor: ckptparse.verify(path, executor=executor)),
+    "shared recover": shared(lambda path, executor: ckptparse.recover(path, executor=executor)),
+    "shared stats": shared(lambda path, executor: ckptparse.stats(path, executor=executor)),
+    "shared convert": shared(
+        lambda path, executor: ckptparse.convert(path, out + "/made.npz", executor=executor)
+    ),
+    "recover files": command(
+        *("recover", "{path}", "-o", "{out}/r.ckpt", "--offer", "plausible", "--fill", "nan"),
+        *("--report", "{out}/r.json", "--dfxml", "{out}/r.dfxml"),
+    ),
+    "dfxml": command("recover", "--dry-run", "--dfxml", "{out}/r.dfxml", "{path}"),
+    "from": command(*RECOVER, "--from", "{path}", DAMAGED),
+    "from without": command(*RECOVER, "--from", "{path}", DAMAGED),
+    "shapes json": command(*RECOVER, "--shapes", "{path}", DAMAGED),
+    "replay json": command("recover", "--json", "--replay", "{path}", "-o", "{out}/again.npz"),
+    "scan state": lambda path: command(
+        *("scan", "--json", "--state", "{out}/state.json", "{path}")
+    )(largest(path)),
+    "convert rules": command(
+        *("convert", "--json", "--layout", "torch", "--split", "a=b,c", "--rename", "(.*)a=b$1"),
+        *("--store-bits", "--max-shard-size", "1MB", "{path}", "{out}/c.safetensors"),
+    ),
+    "convert bert": command("convert", "--rules", "bert", "--dry-run", "{path}", "{out}/c.npz"),
+    "write json": command("write", "--json", "--max-shard-size", "64KB", "{path}", "{out}/w.ckpt"),
+    "stats exclude": command("stats", "{path}", "*/*/*", "?*[a-z]*", "--json"),
+    "ls slots json": command("ls", "--slots", "--json", "{path}"),
+    "ls tree json": command("ls", "--tree", "--json", "--naming", "variable", "{path}"),
+    "diff rules": command("diff", "--json", "--atol", "1e-3", "{path}", "{path}"),
+    "verify maps": command("verify", "--map", "--json", "{path}"),
+    "verify two": command("verify", "{path}", "{path}"),
+    "page plain": command("page", "--no-verify", "{path}", "-o", "{out}/page.html"),
+    "page of recovery": page_of_prepared,
+    "page of report": page_of_prepared,
+    "page of checkpoint": page_of_prepared,
+    "page of diff": page_of_prepared,
+    "diff of recovery": lambda path: str(ckptparse.diff(PREPARED[0], plain())),
+    "recovery": opened_recovery,
+    "everything": everything,
+    "all of model": everything_of_model,
+    "object nodes": object_nodes,
+    "progress": progress,
+    "text graph": of_text,
+    "tops": lambda path: [str(one) for one in ckptparse.annotate(path, depth=1)],
 }
 # A warning of Python or of numpy is as foreign as an exception; our own are UserWarnings.
 warnings.simplefilter("error")
@@ -551,7 +727,7 @@ for line in sys.stdin:
     said = "value"
     try:
         if name in PREPARE:
-            PREPARE[name](path)
+            PREPARED.append(PREPARE[name](path))
             began = time.process_time()
         CALLS[name](path)
         said = errors.getvalue().replace("\n", " ") or said
