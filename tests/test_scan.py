@@ -232,6 +232,74 @@ def test_a_v1_file_inside_is_listed_and_got_back(tmp_path: Path) -> None:
     assert one.recover()["w"].read().tolist() == value.tolist()
 
 
+def v1_saves(count: int = 12) -> tuple[list[dict[str, np.ndarray]], list[bytes]]:
+    """Return two saves of one model, and their V1 files, whose blocks have equal sizes."""
+    saves = [
+        {
+            f"w{n:02d}": np.random.default_rng([n, save]).normal(size=300).astype(np.float32)
+            for n in range(count)
+        }
+        for save in range(2)
+    ]
+    files = []
+    for arrays in saves:
+        made = v1_builder.LegacyFile()
+        for name, array in arrays.items():
+            made.add(name, array)
+        files.append(made.data(block_size=200))
+    assert len(files[0]) == len(files[1]) > 3 * BLOCK
+    return saves, files
+
+
+def offered(recovery: ckptparse.Recovery) -> dict[str, str]:
+    return {name: str(recovery[name].status) for name in recovery}
+
+
+@pytest.mark.parametrize("seam", [1, 2, 3])
+def test_a_v1_file_inside_is_of_one_save(seam: int, tmp_path: Path) -> None:
+    saves, (first, second) = v1_saves()
+    image = tmp_path / "disk.img"
+    mixed = first[: seam * BLOCK] + second[seam * BLOCK :]
+    image.write_bytes(noise(2, 0) + pad(mixed) + noise(2, 1))
+    (one,) = ckptparse.scan(image)
+    recovery = one.recover()
+    statuses = offered(recovery)
+    sure = [name for name, status in statuses.items() if status == "verified"]
+    assert 4 <= len(sure) < 11
+    assert any(all(np.array_equal(recovery[n].read(), save[n]) for n in sure) for save in saves)
+    # The others are there, and it is said what is not known of them.
+    others = [name for name in statuses if name not in sure]
+    assert len(sure) + len(others) >= 11
+    assert sum("another save" in (recovery[name].note or "") for name in others) >= 11 - len(sure)
+
+
+def test_a_v1_file_inside_in_one_part_is_verified(tmp_path: Path) -> None:
+    (arrays, _), (data, _) = v1_saves()
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(2, 0) + pad(data) + noise(2, 1))
+    (one,) = ckptparse.scan(image)
+    recovery = one.recover()
+    assert offered(recovery) == dict.fromkeys(arrays, "verified")
+    # A changed bit that is found ties together what lies on its sides.
+    changed = bytearray(image.read_bytes())
+    changed[3 * BLOCK + 300] ^= 4
+    image.write_bytes(changed)
+    statuses = offered(ckptparse.scan(image)[0].recover())
+    assert sorted(statuses.values()) == ["corrected", *["verified"] * 11]
+
+
+def test_a_whole_v1_file_among_rescued_ones_is_verified_beside_damage(tmp_path: Path) -> None:
+    (arrays, _), (data, _) = v1_saves()
+    (tmp_path / "lost+found").mkdir()
+    changed = bytearray(data)
+    changed[BLOCK + 100 : BLOCK + 600] = bytes(500)
+    (tmp_path / "lost+found" / "#12").write_bytes(changed)
+    (tmp_path / "lost+found" / "#13").write_bytes(noise(1, 2))
+    (one,) = ckptparse.scan(tmp_path / "lost+found")
+    statuses = offered(one.recover())
+    assert [name for name in arrays if statuses.get(name) != "verified"] == ["w03"]
+
+
 def test_an_image_without_a_checkpoint_gives_none(tmp_path: Path) -> None:
     image = tmp_path / "disk.img"
     image.write_bytes(noise(50, 0))

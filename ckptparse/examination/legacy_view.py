@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ from ckptparse.examination.salvaged import (
     read_salvaged,
 )
 from ckptparse.examination.salvaged_table import salvage_table
+from ckptparse.examination.tied_blocks import OTHER_SAVE, find_untied
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata, strings_of
 from ckptparse.legacy.reader import check_files
@@ -108,6 +110,8 @@ class _Found:
 
     file: DataFile
     entry: SalvagedEntry
+    untied: bool = False
+    """Whether its block may be of another save."""
 
 
 @dataclass(slots=True)
@@ -161,10 +165,11 @@ class _Reader:
         self.view.files[path] = FileReport(path, role, table.size, tuple(table.ranges))
         entries = table.entries
         self._take_list(table, entries[0] if entries else None)
-        for entry in entries:
+        untied = repeat(False) if one.laid is None else find_untied(table, one.laid)
+        for entry, loose in zip(entries, untied, strict=False):
             known = self.found.get(entry.key)
             if entry.key != _META_KEY and (known is None or not known.entry.proved):
-                self.found[entry.key] = _Found(table.file, entry)
+                self.found[entry.key] = _Found(table.file, entry, loose)
 
     def _salvage(self, path: str) -> SalvagedTable | None:
         try:
@@ -311,6 +316,8 @@ class _Reader:
         found = self.found.get(key)
         if found is None or not listed.proved or listed.chance or found.file.undo is not None:
             return None
+        if found.untied:
+            return None
         entry = found.entry
         if not entry.proved or entry.chance or entry.patches or entry.value is None:
             return None
@@ -371,8 +378,8 @@ class _Reader:
             block.offset if block else 0,
             block.size + 1 if block else 0,
             self._stored_crc(found.file, block),
-            proved,
-            doubt,
+            proved and not found.untied,
+            OTHER_SAVE if found.untied else doubt,
             max(chance, entry.chance),
             found.file.path,
             self.view.origin,

@@ -52,11 +52,14 @@ class LegacyFile:
         path: The file.
         present: Whether it is there.
         origin: Where it comes from.
+        laid: Bytes of a block of the image in which it is taken to lie in one part; None if it is
+            a file.
     """
 
     path: str
     present: bool = True
     origin: Origin = Origin.FINAL
+    laid: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

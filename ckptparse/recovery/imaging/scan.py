@@ -290,7 +290,8 @@ class _Scanner:
         files: dict[str, Callable[[Source], Source]] = {}
         if table.kind == "v1":
             files[prefix] = own
-            survey = Survey("v1", prefix, self.path, legacy_files=(LegacyFile(prefix),))
+            file = LegacyFile(prefix, laid=self._laid(table))
+            survey = Survey("v1", prefix, self.path, legacy_files=(file,))
         else:
             files[prefix + INDEX_SUFFIX] = own
             paths = {
@@ -302,6 +303,14 @@ class _Scanner:
             survey = Survey("v2", prefix, self.path, (index,), paths)
         inside = ViewStorage(storage, self.path, files, opener=open_image)
         return survey, replace(self.context, storage=inside, progress=None)
+
+    def _laid(self, table: FoundTable) -> int | None:
+        """Return the size of the blocks in which a table lies; None if one file holds all of it."""
+        if table.size == self.image.size:
+            return None
+        joined = self.image if isinstance(self.image, JoinedSource) else None
+        whole = joined is not None and len(joined.places(table.start, table.size)) == 1
+        return None if whole else self.block
 
     def _load(self) -> ScanState:
         size = self.image.size
