@@ -288,7 +288,7 @@ def test_small_integers_that_lie_elsewhere_too_promise_nothing(tmp_path: Path) -
     assert tensor is None or not tensor.status.proved
 
 
-@pytest.mark.parametrize("seed", [31572, 32008, 32164, 32189, 32197])
+@pytest.mark.parametrize("seed", [31572, 32008, 32164, 32189, 32197, 60012])
 def test_evidence_that_proves_nothing_takes_nothing_away(seed: int, tmp_path: Path) -> None:
     """Bytes that agree with the index may be another save's: then they are as if they were not."""
     case = two_saves.make(seed, tmp_path)
@@ -308,3 +308,73 @@ def test_evidence_of_another_save_does_not_have_its_values_derived(
     recovery = ckptparse.recover(case.prefix, evidence=case.evidence)
     assert "index of the other" in case.happened
     assert promised_wrongly(recovery, case.this) == []
+
+
+def statuses_of(recovery: ckptparse.Recovery) -> dict[str, str]:
+    return {name: str(one.status) for name, one in recovery.items()}
+
+
+def test_a_copy_of_another_save_says_nothing_against_the_index(tmp_path: Path) -> None:
+    """A data file is lost. That of another save holds frozen layers, and a step of its own."""
+    rng = np.random.default_rng(5)
+    frozen = {f"layer{n}": rng.normal(size=80).astype(np.float32) for n in range(4)}
+    for step, place in ((70123, tmp_path / "m"), (70345, tmp_path / "copy" / "m")):
+        made = builder.Bundle()
+        made.add("head", rng.normal(size=60).astype(np.float32), shard=0)
+        made.add("global_step", np.int64(step), shard=1)
+        for name, value in frozen.items():
+            made.add(name, value, shard=1)
+        made.add("trained", rng.normal(size=30).astype(np.float32), shard=1)
+        place.parent.mkdir(exist_ok=True)
+        made.write(place)
+    (tmp_path / "m.data-00001-of-00002").unlink()
+    alone = ckptparse.recover(tmp_path / "m", siblings=False)
+    assert alone["global_step"].status == "derived"
+    beside = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "copy"])
+    assert beside["layer2"].status == "corrected"
+    assert beside["global_step"].status == "derived"
+    assert beside["global_step"].read() == 70123
+
+
+def test_a_page_of_html_is_no_other_save(tmp_path: Path) -> None:
+    """The file was cut off in zeros, and goes on with what a server sent at last."""
+    rng = np.random.default_rng(6)
+    made = builder.Bundle()
+    made.add("zeros", np.zeros(1000, np.float32))
+    made.add("weights", rng.normal(size=500).astype(np.float32))
+    made.add("step", np.int64(12))
+    made.write(tmp_path / "m")
+    data = tmp_path / "m.data-00000-of-00001"
+    evidence = tmp_path / "all.bin"
+    evidence.write_bytes(b"some bytes" + data.read_bytes())
+    data.write_bytes(data.read_bytes()[:3400] + faults.PAGE_OF_HTML)
+    alone = statuses_of(ckptparse.recover(tmp_path / "m"))
+    assert alone["zeros"] == alone["step"] == "derived"
+    beside = statuses_of(ckptparse.recover(tmp_path / "m", evidence=[evidence]))
+    assert beside["zeros"] in ("derived", "corrected") and beside["step"] == "derived"
+
+
+def test_bits_changed_in_all_small_tensors_are_no_other_save(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    arrays: dict[str, Any] = {
+        "a": np.array([7, 1, 90], np.int8),
+        "b": np.array([0.5, 0.25, 3], np.float16),
+        "c": rng.integers(-100, 100, 40).astype(np.int8),
+        "copy": np.array([7, 1, 90], np.int8),
+        "weights": rng.normal(size=300).astype(np.float32),
+    }
+    made = builder.Bundle()
+    for name, value in arrays.items():
+        made.add(name, value, shard=int(name in ("copy", "weights")))
+    made.write(tmp_path / "m")
+    data = tmp_path / "m.data-00000-of-00002"
+    np.savez(tmp_path / "all.npz", b=arrays["b"], c=arrays["c"])
+    stuck = np.frombuffer(data.read_bytes(), np.uint8).copy()
+    stuck[[0, 8, *range(16, len(stuck), 8)]] ^= 64
+    data.write_bytes(stuck.tobytes())
+    alone = statuses_of(ckptparse.recover(tmp_path / "m"))
+    beside = statuses_of(ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "all.npz"]))
+    assert alone["a"] == "corrected"
+    assert {name for name, one in alone.items() if one in faults.PROVED} <= {
+        name for name, one in beside.items() if one in faults.PROVED
+    }

@@ -84,12 +84,15 @@ class Belonging:
         values: Whether what rests on checksums is.
         borrowed: Whether bytes of files are that are not its own.
         shown: Whether something of its own is as the index says.
+        others: Whether its own bytes are whole, and others than bytes of files that are not its
+            own and that the index asks for.
         ways: How files are read, and how far from their places, so that parts are whole.
     """
 
     values: bool
     borrowed: bool
     shown: bool
+    others: bool
     ways: Collection[Way]
 
     def __bool__(self) -> bool:
@@ -107,22 +110,32 @@ def judge_belonging(
         borrowing: Tells which bytes are its own.
     """
     failing = _find_failing(mended, borrowing)
-    against = _is_against(case, mended, failing)
+    others = _hold_others(case, failing)
+    against = others or _is_contradicted(case, mended, failing)
     borrowed = _may_borrow(case, failing, borrowing, against=against)
     # Bytes elsewhere that nothing shows to be its own say nothing of values, as if there were none.
     values = (borrowed or not against) and _are_values_own(case, mended, failing)
     shown = borrowed or _is_shown(case, failing)
-    return Belonging(values, borrowed, shown, dict.fromkeys(_find_ways(failing)).keys())
+    ways = dict.fromkeys(_find_ways(failing)).keys()
+    return Belonging(values, borrowed, shown, others, ways)
 
 
-def _is_against(case: Case, mended: RowMapping[MendedTensor], failing: Sequence[_Failing]) -> bool:
-    """Tell whether bytes of other files have checksums of which the own bytes say other things."""
+def _hold_others(case: Case, failing: Sequence[_Failing]) -> bool:
+    """Tell whether own bytes are whole, and others than what other files have of the checksum."""
     if not any(one.is_borrowed for one in failing):
         return False
     others = OtherFiles(case)
     return any(
         one.remains is Remains.OTHER and not others.lie_over(one.payload.file) for one in failing
-    ) or bool(_count_contradictions(case, mended, failing))
+    )
+
+
+def _is_contradicted(
+    case: Case, mended: RowMapping[MendedTensor], failing: Sequence[_Failing]
+) -> bool:
+    """Tell whether own bytes say other things than an index whose bytes others have."""
+    borrows = any(one.is_borrowed for one in failing)
+    return borrows and bool(_count_contradictions(case, mended, failing))
 
 
 def _may_borrow(
@@ -158,7 +171,14 @@ def _count_contradictions(
     for one in failing:
         by_file[one.payload.file].append(one)
     against, others = 0, OtherFiles(case)
-    taken = {one.there[0] for one in failing if one.there is not None and one.tells}
+    own = case.payload_files() | {DataFile(path) for path in case.survey.data_files.values()}
+    paths = {file.path for file in own}
+    # Of a file that somebody named, what is whole says whose it is, and the rest nothing.
+    taken = {
+        one.there[0]
+        for one in failing
+        if one.there is not None and one.tells and one.there[0].path in paths
+    }
     for file, parts in by_file.items():
         mine = {one.there[0] for one in parts if one.there is not None}
         moved = any(one.path != file.path for one in mine & taken)

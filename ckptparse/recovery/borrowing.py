@@ -362,6 +362,8 @@ def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Re
     odd = np.zeros(len(own), np.bool_)
     for start, stop in judge_at(files, payload, own):
         odd[start * width : stop * width] = True
+    if width > 1:
+        odd |= _find_text(own)
     filled = _find_fills(own)
     odd &= ~filled
     holes = _find_holes(differ & filled, payload.offset)
@@ -419,6 +421,15 @@ def _find_fills(own: Bytes) -> Mask:
     borders = np.flatnonzero(np.concatenate(([True], own[1:] != own[:-1], [True])))
     sizes = np.diff(borders)
     return np.repeat(sizes >= _CHANGED, sizes)
+
+
+def _find_text(own: Bytes) -> Mask:
+    """Tell which bytes are in a run of text: a page of HTML that a server sent at last, say."""
+    printable = ((own >= 0x20) & (own < 0x7F)) | (own == 0x09) | (own == 0x0A) | (own == 0x0D)
+    borders = np.flatnonzero(np.concatenate(([True], printable[1:] != printable[:-1], [True])))
+    sizes = np.diff(borders)
+    found: Mask = printable & np.repeat(sizes >= _LEAST, sizes)
+    return found
 
 
 def _find_holes(differ: Mask, offset: int) -> Mask:

@@ -321,13 +321,14 @@ def _recover(
         mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
         mended = mend_all(case, mender)
         known = judge_belonging(case, mended, borrowing)
-        if not known:
+        if not known and (known.borrowed or known.others):
             mend_again(case, mender, mended, known, borrowing)
-            if known.values and not known.borrowed:
-                # What was borrowed may now follow from its checksum: as if there were no evidence.
-                values = judge_belonging(case, mended, borrowing).values
-                if not values:
-                    mend_again(case, mender, mended, replace(known, values=False), borrowing)
+        elif not known:
+            # What was borrowed may follow from its checksum, and bytes of other files that are not
+            # promised say nothing of it: as if there were no evidence.
+            mend_again(case, mender, mended, replace(known, values=True), borrowing)
+            if not judge_belonging(case, mended, borrowing).values:
+                mend_again(case, mender, mended, replace(known, values=False), borrowing)
         rivals = {
             name: [mend_tensor(one, mender, case) for one in these]
             for name, these in case.rivals.items()
