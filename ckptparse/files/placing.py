@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -431,17 +432,29 @@ def check_elsewhere(path: str | os.PathLike[str], inputs: Collection[str]) -> No
     if "://" in name:
         return  # It lies elsewhere, and what is below an input on this machine does not.
     place = real_place(name)
-    files = [one for one in inputs if os.path.isfile(one)]
-    # What links lead to is asked of each directory once: there may be thousands of files in one.
-    linked = {os.path.dirname(os.path.realpath(one)) for one in files if os.path.islink(one)}
-    folders = {os.path.dirname(one) for one in files if not os.path.islink(one)}
-    for home in linked.union(map(os.path.realpath, folders)):
+    # What links lead to is asked of each directory once: there may be thousands of files in one,
+    # and of each of these no more than what it is.
+    homes, folders = set[str](), set[str]()
+    for one in inputs:
+        if _is_regular(one):
+            folders.add(os.path.dirname(one))
+        elif os.path.isfile(one):
+            homes.add(os.path.dirname(os.path.realpath(one)))
+    for home in homes.union(map(os.path.realpath, folders)):
         if _is_below(place, home):
             raise UnsupportedError(
                 f"The output would lie in the directory of an input, {home!r}",
                 path=os.fsdecode(path),
                 hint="Choose another directory: nothing is written into the directory of an input",
             )
+
+
+def _is_regular(path: str) -> bool:
+    """Tell whether a regular file is at a path, and no link."""
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (OSError, ValueError):
+        return False
 
 
 def _is_below(place: str, directory: str) -> bool:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ckptparse.identification import Identity
     from ckptparse.inventory.inventory import Inventory
 
-__all__ = ["MOST_NAMES", "Folders", "names_around"]
+__all__ = ["MOST_NAMES", "DataName", "Folders", "names_around"]
 
 _QUESTIONS = 16
 """Files that are asked for at a time."""
@@ -27,6 +27,8 @@ no bytes if the file is empty."""
 
 Names = list[str]
 """`Folders` has a method `list`."""
+DataName = tuple[str, int, int]
+"""What the name of a data file says: see `split_data_path`."""
 
 
 class Folders:
@@ -38,6 +40,7 @@ class Folders:
     """
 
     __slots__ = (
+        "_data",
         "_identities",
         "_listed",
         "_names",
@@ -53,6 +56,7 @@ class Folders:
         self._listed: dict[str, Mapping[str, FileStat]] = {}
         self._names: dict[str, Names] = {}
         self._sorted: dict[str, Names] = {}
+        self._data: dict[str, dict[str, DataName]] = {}
         self._owners: dict[str, set[str]] = {}
         self._identities: dict[str, Identity] = {}
         self._saved: dict[str, Names] = {}
@@ -62,7 +66,7 @@ class Folders:
         """Return the directories as they were listed, for another context of the same files."""
         others = Folders(context)
         others._listed, others._names = self._listed, self._names
-        others._sorted = self._sorted
+        others._sorted, others._data = self._sorted, self._data
         return others
 
     @property
@@ -159,11 +163,24 @@ class Folders:
             last += 1
         return names[first:last]
 
+    def data_files(self, directory: str) -> dict[str, DataName]:
+        """Return the names in a directory that data files have, sorted, and what they say.
+
+        There may be 100,000 of them: each is taken to pieces once.
+        """
+        known = self._data.get(directory)
+        if known is None:
+            split = ((name, split_data_path(name)) for name in self.saved(directory))
+            known = {name: data for name, data in split if data is not None}
+            if self.are_listed:
+                self._data[directory] = known
+        return known
+
     def owners(self, directory: str) -> set[str]:
         """Return the names of the checkpoints that have data files in a directory."""
         known = self._owners.get(directory)
         if known is None:
-            known = {data[0] for data in map(split_data_path, self.list(directory)) if data}
+            known = {data[0] for data in self.data_files(directory).values()}
             if self.are_listed:
                 self._owners[directory] = known
         return known

@@ -7,7 +7,6 @@ prefixes: paths that are no file, but with which names of files begin.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError, PermissionDeniedError
 from ckptparse.filenames import (
@@ -86,7 +85,9 @@ def identify_directory(path: str, folders: Folders) -> Identity:
     if folders.is_file(bare + INDEX_SUFFIX):
         return identify_names(bare, folders)
     names = folders.saved(bare)
-    found = _find_prefixes(names) | _find_listed(bare, folders) | _find_tables(bare, folders)
+    found = (
+        _find_prefixes(bare, folders) | _find_listed(bare, folders) | _find_tables(bare, folders)
+    )
     prefixes = tuple(sorted(found))
     leftovers = tuple(name for name in names if _is_leftover(bare, name, folders))
     parts = tuple(name for name in names if _is_part(name))
@@ -193,12 +194,12 @@ def _without_index(data: tuple[str, ...]) -> Finding:
     return Finding("v2-prefix", {"index": "missing", "files": data, "advice": advice})
 
 
-def _find_prefixes(names: Iterable[str]) -> set[str]:
+def _find_prefixes(directory: str, folders: Folders) -> set[str]:
     """Return the V2 prefixes that the names of files have."""
-    own = [name for name in names if not is_apple_double(name)]
-    prefixes = {name.removesuffix(INDEX_SUFFIX) for name in own if name.endswith(INDEX_SUFFIX)}
-    data = (split_data_path(name) for name in own)
-    return prefixes | {parts[0] for parts in data if parts is not None}
+    indexes = [name for name in folders.saved(directory) if name.endswith(INDEX_SUFFIX)]
+    prefixes = {name.removesuffix(INDEX_SUFFIX) for name in indexes if not is_apple_double(name)}
+    data = folders.data_files(directory)
+    return prefixes | {parts[0] for name, parts in data.items() if not is_apple_double(name)}
 
 
 def _find_listed(directory: str, folders: Folders) -> set[str]:
@@ -242,7 +243,7 @@ def _is_leftover_of(name: str, base: str) -> bool:
 
 
 def _suggest(directory: str, folders: Folders) -> str | None:
-    prefixes = sorted(_find_prefixes(folders.saved(directory)))
+    prefixes = sorted(_find_prefixes(directory, folders))
     if not prefixes:
         return None
     listed = [folders.join(directory, name) for name in prefixes[:5]]

@@ -26,7 +26,7 @@ from ckptparse.filenames import (
 )
 from ckptparse.identification.tables import may_be_legacy
 from ckptparse.inventory.by_name import look_beside
-from ckptparse.inventory.folders import MOST_NAMES, Folders, names_around
+from ckptparse.inventory.folders import MOST_NAMES, DataName, Folders, names_around
 from ckptparse.inventory.inventory import By, Candidate
 from ckptparse.inventory.legacy import find_legacy, list_shards
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Origin, Survey
@@ -89,8 +89,8 @@ def _is_renamed_index(path: str, folders: Folders) -> bool:
 
 def newest_first(directory: str, folders: Folders) -> Iterator[Candidate]:
     """Iterate over the checkpoints of a directory of which any file is there, the newest first."""
-    names = folders.saved(directory)
-    bases = {base for name in names for base in _iter_bases(directory, name, folders)}
+    names, data = folders.saved(directory), folders.data_files(directory)
+    bases = {base for name in names for base in _iter_bases(directory, name, folders, data)}
     for base in _by_step(bases):
         yield Candidate("v2", folders.join(directory, base), By.NEWEST)
     if bases:
@@ -112,11 +112,12 @@ def list_prefixes(directory: str, folders: Folders) -> list[str]:
 def list_unfinished(directory: str, folders: Folders) -> list[str]:
     """Return the last parts of the prefixes of which there are only temporary files of a save."""
     found: set[str] = set()
+    data = folders.data_files(directory)
     for name in folders.saved(directory):
         waiting = strip_temporary(name)
         if waiting or split_part(name) or strip_temp_directory(name):
             # Of a V1 file the name itself is left.
-            found |= set(_iter_bases(directory, name, folders)) or {waiting or ""}
+            found |= set(_iter_bases(directory, name, folders, data)) or {waiting or ""}
     there = folders.files(directory) if found else set()
     return sorted(one for one in found if one and not {one, one + INDEX_SUFFIX} & there)
 
@@ -146,8 +147,9 @@ def list_v1(directory: str, folders: Folders) -> list[str]:
     If several files are one checkpoint: the part of their names before the numbers.
     """
     found: dict[str, None] = {}
-    files = [name for name in folders.files(directory) if _may_be_v1(name)]
-    for name in files[:_MOST_LEGACY]:
+    data = folders.data_files(directory)
+    files = (name for name in folders.names(directory) if name not in data and _may_be_v1(name))
+    for name in islice(files, _MOST_LEGACY):
         shard = split_legacy_path(name)
         path = folders.join(directory, shard[0] if shard else name)
         if path not in found and _looks_legacy(folders.join(directory, name), folders):
@@ -175,24 +177,33 @@ def _is_index(name: str) -> bool:
 def _may_be_v1(name: str) -> bool:
     if name.endswith((INDEX_SUFFIX, META_SUFFIX)) or name in SAVED_MODEL_FILES:
         return False
-    return not (is_apple_double(name) or split_data_path(name) or strip_temporary(name))
+    return not (is_apple_double(name) or strip_temporary(name))
 
 
-def _iter_bases(directory: str, name: str, folders: Folders) -> Iterator[str]:
-    """Return the last part of the prefix that a file or directory of that name belongs to."""
+def _iter_bases(
+    directory: str, name: str, folders: Folders, data: Mapping[str, DataName]
+) -> Iterator[str]:
+    """Return the last part of the prefix that a file or directory of that name belongs to.
+
+    Args:
+        directory: Where it is.
+        name: The name.
+        folders: Where to look.
+        data: What the names of the directory's data files say.
+    """
     if is_apple_double(name):
         return
     plain = strip_temporary(name) or name
     part = split_part(plain)
-    data = split_data_path(plain)
+    split = data.get(name) if plain is name else split_data_path(plain)
     folder = strip_temp_directory(name)
     if part:
         if part.base:
             yield part.base
     elif plain.endswith(INDEX_SUFFIX):
         yield plain.removesuffix(INDEX_SUFFIX)
-    elif data:
-        yield data[0]
+    elif split:
+        yield split[0]
     elif folder and any(_iter_parts(folders.join(directory, name), folders)):
         yield folder
 
