@@ -11,6 +11,7 @@ import tarfile
 import time
 import zipfile
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,21 @@ from instruments import MEGABYTE, counted_reads
 from v1_builder import LegacyFile
 
 import ckptparse
-from ckptparse import CheckpointNotFoundError, Identity, NotACheckpointError, identify
+from ckptparse import (
+    CheckpointError,
+    CheckpointNotFoundError,
+    Identity,
+    NotACheckpointError,
+    identify,
+)
+from ckptparse.bundle.columns import EntryColumns
+from ckptparse.bundle.decoding import decode_entry
+from ckptparse.bundle.entry import BundleEntry
 from ckptparse.files.context import Context
+from ckptparse.files.memory import MemorySource
 from ckptparse.identification import KINDS, tables
+from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.table.reader import Table
 
 pytestmark = pytest.mark.proto
 
@@ -696,14 +709,24 @@ def test_the_first_entries_of_an_index_are_the_same_read_together_and_one_by_one
         index[damage] ^= 0xFF
     (tmp_path / "m.index").write_bytes(index)
     found = tables._open_index(str(tmp_path / "m.index"), Context())
-    monkeypatch.setattr(tables, "_read_together", tables._read_singly)
-    again = tables._open_index(str(tmp_path / "m.index"), Context())
-    if again is None:
+    try:
+        again = EntryColumns.of_entries(_read_singly(tmp_path / "m.index", most))
+    except CheckpointError:
         assert found is None
         return
     assert found is not None
-    assert found[0] == again[0] == 2
+    assert found[0] == 2
     for column in ("data_types", "shard_ids", "offsets", "sizes", "crcs"):
-        assert getattr(found[1], column).tolist() == getattr(again[1], column).tolist()
-    assert found[1].shapes == again[1].shapes
+        assert getattr(found[1], column).tolist() == getattr(again, column).tolist()
+    assert found[1].shapes == again.shapes
     assert bool(len(found[1]))
+
+
+def _read_singly(path: Path, most: int) -> list[BundleEntry]:
+    """Read the first entries of an index of two data files, but for those of tensors in slices."""
+    source = MemorySource(str(path), path.read_bytes())
+    items = islice(Table.open(source, limits=DEFAULT_LIMITS).items(), 1 + most)
+    found = [
+        decode_entry(value, num_shards=2, limits=DEFAULT_LIMITS) for key, value in items if key
+    ]
+    return [one for one in found if not one.slices]

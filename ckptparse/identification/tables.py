@@ -11,9 +11,10 @@ SavedTensorSlices in a V1 file:
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 
 import numpy as np
 
@@ -31,7 +32,8 @@ from ckptparse.identification.sample import Sample
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
-from ckptparse.table.columns import IntColumn
+from ckptparse.table.block import BlockEntries
+from ckptparse.table.columns import IntColumn, TableColumns
 from ckptparse.table.format import MAGIC
 from ckptparse.table.reader import Table
 
@@ -176,19 +178,31 @@ def _open_index(path: str, context: Context) -> tuple[int, EntryColumns] | None:
     """
     try:
         with closing(context.storage.open(path)) as source:
+            table = Table.open(source, limits=context.limits)
             try:
-                return _read_together(source, context.limits)
+                return _read_entries(table.iter_columns(), context.limits)
             except CheckpointError:
                 # What is damaged may stand behind the first entries.
-                return _read_singly(source, context.limits)
+                return _read_entries(_first_blocks(table), context.limits)
     except CheckpointError:
         return None
 
 
-def _read_together(source: Source, limits: Limits) -> tuple[int, EntryColumns]:
+def _first_blocks(table: Table) -> Iterator[TableColumns]:
+    """Decode the blocks that have the first entries, and none behind them."""
+    found: list[BlockEntries] = []
+    left = 1 + _MOST_ENTRIES
+    for entries in table.iter_blocks():
+        found.append(entries)
+        left -= len(entries.keys)
+        if left <= 0:
+            break
+    yield TableColumns.of_blocks(found)
+
+
+def _read_entries(tables: Iterator[TableColumns], limits: Limits) -> tuple[int, EntryColumns]:
     from ckptparse.bundle.together import EntryDecoder
 
-    tables = Table.open(source, limits=limits).iter_columns()
     first = next(tables, None)
     header = _read_header(first.value(0) if first is not None and len(first) else b"", limits)
 
@@ -214,16 +228,6 @@ def _read_together(source: Source, limits: Limits) -> tuple[int, EntryColumns]:
     found = EntryColumns.concatenate(parts)
     whole = [row for row in range(len(found)) if row not in found.others]
     return header.num_shards, found.take(whole) if found.others else found
-
-
-def _read_singly(source: Source, limits: Limits) -> tuple[int, EntryColumns]:
-    items = Table.open(source, limits=limits).items()
-    header = _read_header(next(items, (b"", b""))[1], limits)
-    entries = (
-        decode_entry(value, num_shards=header.num_shards, limits=limits)
-        for _, value in islice(items, _MOST_ENTRIES)
-    )
-    return header.num_shards, EntryColumns.of_entries([one for one in entries if not one.slices])
 
 
 def _read_header(value: bytes, limits: Limits) -> BundleHeader:
