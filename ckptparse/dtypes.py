@@ -158,6 +158,7 @@ def describe_data_type(data_type: int) -> str:
         return f"DataType {data_type}"
 
 
+@lru_cache(maxsize=256)
 def dtype_name(data_type: int) -> str:
     """Return the name of a DataType's numpy (or ml_dtypes) type, installed or not.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -149,7 +150,7 @@ class _ByFile(NamedTuple):
     """Parts by data file, and what they were made of: if that changed, they are made anew."""
 
     state: tuple[int, int, int]
-    parts: dict[DataFile, list[tuple[PartName, Part]]]
+    parts: dict[DataFile, list[Part]]
 
 
 @dataclass(slots=True)
@@ -206,7 +207,7 @@ class Case:
     def parts(self) -> Iterator[tuple[PartName, Part]]:
         """Iterate over every part of the tensors in use, and over the orphaned slices.
 
-        It makes objects of sound tensors: `held_parts` is for what looks at others only.
+        It makes objects of sound tensors: `iter_held` is for what looks at others only.
         """
         return self._iter_parts(self.tensors.values())
 
@@ -217,21 +218,26 @@ class Case:
         names = (name for name in self.tensors if self.tensors.row(name) not in bad)
         return self._iter_parts(self.tensors[name] for name in names)
 
-    def held_in(self, file: DataFile) -> Sequence[tuple[PartName, Part]]:
-        """Return those of `held_parts` that belong into a data file."""
+    def held_in(self, file: DataFile) -> Sequence[Part]:
+        """Return those of `iter_held` that belong into a data file."""
         held = self.tensors.held
         state = id(held), len(held), len(self.orphans)
         if self._by_file is None or self._by_file.state != state:
-            found: dict[DataFile, list[tuple[PartName, Part]]] = {}
-            for name, part in self.held_parts():
+            found: dict[DataFile, list[Part]] = {}
+            for part in self.iter_held():
                 if part.payload is not None:
-                    found.setdefault(part.payload.file, []).append((name, part))
+                    found.setdefault(part.payload.file, []).append(part)
             self._by_file = _ByFile(state, found)
         return self._by_file.parts.get(file, ())
 
     def held_parts(self) -> Iterator[tuple[PartName, Part]]:
         """Iterate over the same, but for the tensors of `sound` and of `failed`."""
         return self._iter_parts(self.tensors.held.values())
+
+    def iter_held(self) -> Iterator[Part]:
+        """Iterate over the same without their names, which takes a fifth of the time."""
+        held = chain.from_iterable(checked.parts for checked in self.tensors.held.values())
+        return chain(held, (part for _, _, part in self.orphans))
 
     def _iter_parts(self, tensors: Iterable[CheckedTensor]) -> Iterator[tuple[PartName, Part]]:
         for checked in tensors:
@@ -249,7 +255,7 @@ class Case:
 
     def checked_in(self, file: DataFile) -> Iterator[tuple[Part, Payload]]:
         """Iterate over the parts of a data file that have a checksum, but for those of rows."""
-        for _, part in self.held_in(file):
+        for part in self.held_in(file):
             payload = part.payload
             if payload is not None and payload.crc32c is not None:
                 yield part, payload
@@ -281,7 +287,7 @@ class Case:
 
     def payload_files(self) -> set[DataFile]:
         """Return the data files that payloads belong into."""
-        found = {part.payload.file for _, part in self.held_parts() if part.payload is not None}
+        found = {part.payload.file for part in self.iter_held() if part.payload is not None}
         for rows in (self.sound, self.failed):
             found.update(DataFile(path) for path in (rows.paths if rows is not None else ()))
         return found

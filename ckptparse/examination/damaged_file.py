@@ -97,7 +97,7 @@ class DamagedFile:
 def iter_damaged(case: Case) -> Iterator[DamagedFile]:
     """Iterate over the data files of which payloads are not whole, by path."""
     parts: dict[DataFile, list[tuple[Part, Payload]]] = defaultdict(list)
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         if part.payload is not None and part.payload.size and part.is_lost:
             parts[part.payload.file].append((part, part.payload))
     rows = dict(_failed_rows(case.failed))

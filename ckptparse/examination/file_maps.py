@@ -34,7 +34,7 @@ def map_files(case: Case, files: dict[str, FileReport]) -> list[Problem]:
     """Judge and map the data files: all files that hold payloads and are no index."""
     problems: list[Problem] = []
     held: dict[str, list[Part]] = defaultdict(list)
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         if part.payload is not None and part.payload.file.path not in files:
             held[part.payload.file.path].append(part)
     used = (path for path in _used_paths(case, held) if path not in files)
@@ -99,7 +99,9 @@ class _Order(NamedTuple):
     def of(cls, case: Case, failed: FailedRows) -> _Order:
         """Find the place of each."""
         numbers = dict(zip(case.tensors, range(len(case.tensors)), strict=True))
-        parts = {id(part): numbers.get(name.tensor, 0) for name, part in case.held_parts()}
+        held = ((numbers[name], one.parts) for name, one in case.tensors.held.items())
+        parts = {id(part): number for number, these in held for part in these}
+        parts.update((id(part), numbers.get(name, 0)) for name, _, part in case.orphans)
         places = np.array([numbers[name] for name in failed.names], np.int64)
         kinds = [kind_of(state) for state in STATES]
         states = failed.states_of(np.arange(len(failed))).tolist()

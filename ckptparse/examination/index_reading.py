@@ -225,6 +225,7 @@ class _Builder:
         self.listed = Singles(self.limits, lambda: files.held_bytes)
         self.stored = Singles(self.limits, lambda: files.held_bytes)
         self.data_paths: dict[int, str] = {}
+        self.data_files: dict[int, DataFile] = {}
         self.header_proved = False
         self.header_chance = 0.0
 
@@ -456,7 +457,7 @@ class _Builder:
         return Payload(
             entry.data_type,
             entry.shape,
-            DataFile(self._data_path(entry.shard_id)),
+            self._data_file(entry.shard_id),
             entry.offset,
             entry.size,
             None if entry.crc32c == NO_CHECKSUM else entry.crc32c,
@@ -472,6 +473,13 @@ class _Builder:
             grounds=salvaged.grounds,
             patches=salvaged.patches,
         )
+
+    def _data_file(self, shard_id: int) -> DataFile:
+        """Return the same object for all entries of a data file: it is found sooner in mappings."""
+        file = self.data_files.get(shard_id)
+        if file is None:
+            file = self.data_files[shard_id] = DataFile(self._data_path(shard_id))
+        return file
 
     def _data_path(self, shard_id: int) -> str:
         path = self.data_paths.get(shard_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
 
@@ -11,6 +11,7 @@ import numpy as np
 from ckptparse.errors import CheckpointNotFoundError, NotACheckpointError, PermissionDeniedError
 from ckptparse.examination.case import Case
 from ckptparse.examination.checking import check_all, open_case
+from ckptparse.examination.readers import DataFiles
 from ckptparse.examination.report import OtherCheckpoint
 from ckptparse.examination.survey import survey_path
 from ckptparse.filenames import INDEX_SUFFIX, find_step, split_data_path
@@ -44,7 +45,11 @@ def is_anothers(path: str, prefix: str, context: Context) -> bool:
 
 
 def find_others(
-    survey: Survey, context: Context, seen: Folders | None = None
+    survey: Survey,
+    context: Context,
+    seen: Folders | None = None,
+    *,
+    read: Callable[[str], Case | None] = lambda _: None,
 ) -> tuple[OtherCheckpoint, ...]:
     """Verify the other checkpoints of the directory; sort by verified share, then by step.
 
@@ -52,6 +57,7 @@ def find_others(
         survey: The checkpoint beside which they are.
         context: Where it lies.
         seen: The directories as they were listed, if they were.
+        read: Gives those whose indexes were read already, by prefix; they are changed here.
     """
     if survey.saved_model is not None:
         return ()
@@ -60,21 +66,35 @@ def find_others(
     folders = Folders(aside) if seen is None else seen.beside(aside)
     found = list_others(survey, folders)
     most = min(_MOST_OTHERS, max(1, _MOST_NAMES // max(1, len(folders.list(survey.directory)))))
-    others = list(_iter_others(found[:most], folders))
+    others = list(_iter_others(found[:most], folders, read))
     return tuple(sorted(others, key=lambda other: (-other.share, -(other.step or 0), other.path)))
 
 
-def _iter_others(prefixes: Iterable[str], folders: Folders) -> Iterator[OtherCheckpoint]:
+def _iter_others(
+    prefixes: Iterable[str], folders: Folders, read: Callable[[str], Case | None]
+) -> Iterator[OtherCheckpoint]:
     """Iterate over the checkpoints that may be read."""
     for prefix in prefixes:
         # A name that means several sets of V1 files means no checkpoint that could be weighed.
         with suppress(PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
-            yield _weigh(prefix, folders)
+            yield _weigh(prefix, folders, read(prefix))
 
 
-def _weigh(prefix: str, folders: Folders) -> OtherCheckpoint:
+def _weigh(prefix: str, folders: Folders, known: Case | None) -> OtherCheckpoint:
+    """Say how much of a checkpoint is whole.
+
+    Args:
+        prefix: Its prefix.
+        folders: Where to look.
+        known: What its indexes list, if they were read; of V1 files what is whole is read, too.
+    """
     context = folders.context
-    case = open_case(survey_path(prefix, context, folders), context)
+    if known is None or not known.survey.has_index:
+        case = open_case(survey_path(prefix, context, folders), context)
+    else:
+        files = DataFiles(context)
+        files.hold(known.survey.paths)
+        case = Case(known.survey, known.views, files, known.absent)
     with closing(case.files):
         check_all(case)
         share = _share(case)

@@ -34,6 +34,13 @@ class Form(Enum):
     """A block of a table: one of its records holds the values (section 3.3)."""
 
 
+_FORMS: dict[int, Form] = {
+    DataType.DT_STRING: Form.STRINGS,
+    DataType.DT_VARIANT: Form.VARIANTS,
+}
+"""Of the kinds whose elements have several sizes."""
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A record in a block of a V1 file.
@@ -105,9 +112,7 @@ class Payload:
         """How the values lie in the bytes."""
         if self.record is not None:
             return Form.RECORD
-        if self.data_type == DataType.DT_STRING:
-            return Form.STRINGS
-        return Form.VARIANTS if self.data_type == DataType.DT_VARIANT else Form.PLAIN
+        return _FORMS.get(self.data_type, Form.PLAIN)
 
     @property
     def in_damaged_block(self) -> bool:

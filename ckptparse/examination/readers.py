@@ -51,6 +51,10 @@ class DataFile:
     undo: Callable[[Source], Source] | None = None
     inside: str | None = None
 
+    def __hash__(self) -> int:
+        """Take the path alone, whose hash Python keeps: a file is looked up for every payload."""
+        return hash(self.path)
+
     def open(self, storage: Storage) -> Source:
         """Open it; raises as the storage does."""
         source = storage.open(self.path)

@@ -135,16 +135,19 @@ def find_sound(
         plain.paths[shard]: rows[order[low:high]]
         for shard, (low, high) in zip(kinds, pairwise(cuts), strict=True)
     }
+    known = {one.file.path: one.file for one in others}
     # In the order in which all of them are read: the report lists its inputs as they were opened.
-    for path in sorted({*parts, *(one.file.path for one in others)}):
-        size = files.size(DataFile(path))
+    for path in sorted({*parts, *known}):
+        # The object that others have: then they are found by it without a comparison.
+        file = known.get(path) or DataFile(path)
+        size = files.size(file)
         mine = parts.get(path)
         if size is None or mine is None:
             continue
         # The checksum of no bytes is 0.
         found.append(mine[(columns.sizes[mine] == 0) & (columns.crcs[mine] == 0)])
         alone = _alone(plain, mine[columns.sizes[mine] > 0], size, spans.get(path, ()))
-        found += _agreeing(files, plain, DataFile(path), alone)
+        found += _agreeing(files, plain, file, alone)
     return np.concatenate(found)
 
 

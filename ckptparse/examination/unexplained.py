@@ -155,7 +155,7 @@ class _Unexplained:
         Of more than `most` it is not said how many.
         """
         file = self.group.file
-        held = [part for _, part in self.case.held_in(file)]
+        held = list(self.case.held_in(file))
         # What has holes fails anyway, and says nothing of the rest.
         holed = {part.payload for part in held if part.check.cause is Cause.ZEROS}
         there = [part.payload for part in held if part.payload is not None]

@@ -197,7 +197,7 @@ def _explained(case: Case, failing: Sequence[Failing]) -> set[str]:
     known |= {one.payload.file.path for one in failing if one.is_own and one.tells}
     known |= {
         part.payload.file.path
-        for _, part in case.held_parts()
+        for part in case.iter_held()
         if part.payload is not None
         and part.check.status is Status.VERIFIED
         and is_telling(part.payload)
@@ -220,7 +220,7 @@ def find_vanished(case: Case) -> frozenset[str]:
     """
     files = {
         part.payload.file
-        for _, part in case.held_parts()
+        for part in case.iter_held()
         if part.payload is not None and part.payload.size and part.is_lost
     }
     failed = case.failed
@@ -273,7 +273,7 @@ def _is_shown(case: Case, failing: Sequence[Failing]) -> bool:
         return True
     whole = (
         part.payload
-        for _, part in case.held_parts()
+        for part in case.iter_held()
         if part.payload is not None and part.check.status is Status.VERIFIED
     )
     return any(map(is_telling, whole)) or any(shows_itself(case, f) for f in case.payload_files())

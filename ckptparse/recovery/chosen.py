@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.content import Content, content_of_array
 from ckptparse.dtypes import DataType
+from ckptparse.elements import is_masked
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.examination.outcome import Span, merge_spans
 from ckptparse.recovery.result import RecoveredTensor
@@ -84,7 +85,7 @@ class Chosen(WrappedTensor[RecoveredTensor]):
         except CheckpointError as error:
             self.failure = str(error)
             raise
-        if not isinstance(array, np.ma.MaskedArray):
+        if not is_masked(array):
             return array, None
         return np.asarray(array.data), np.ma.getmaskarray(array)
 

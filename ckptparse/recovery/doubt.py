@@ -51,7 +51,7 @@ _EXPLAINED = frozenset({Cause.ZEROS, Cause.BITS, Cause.TRUNCATED})
 def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> frozenset[DataFile]:
     """Return the data files that hold whole tensors which the index may not be about."""
     votes: dict[DataFile, _Votes] = defaultdict(_Votes)
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         payload = part.payload
         if payload is None or not _is_open(part, payload, places, case.files):
             continue
@@ -125,7 +125,7 @@ def _unshown(case: Case) -> set[DataFile]:
     """Return the files of which no tensor is whole that hardly another file has."""
     shown = {
         part.payload.file
-        for _, part in case.held_parts()
+        for part in case.iter_held()
         if part.payload is not None
         and part.check.status is Status.VERIFIED
         and is_telling(part.payload)

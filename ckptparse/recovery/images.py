@@ -93,7 +93,7 @@ def _take(
 
 
 def _iter_lost(case: Case, places: Places) -> Iterator[Payload]:
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         payload = part.payload
         if payload is None or not part.is_lost:
             continue

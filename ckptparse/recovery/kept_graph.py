@@ -11,9 +11,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Collection, Iterator, Sequence
 
-import numpy as np
-
 from ckptparse.dtypes import DataType
+from ckptparse.elements import is_masked
 from ckptparse.errors import CheckpointError, UnsupportedError
 from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.graph.object_graph_making import ATTRIBUTES_MARK, make_object_graph
@@ -70,7 +69,7 @@ def _parse(graph: RecoveredTensor, *, keep_suspect: bool, limits: Limits) -> Obj
         return None
     try:
         value = graph.read(keep_suspect=keep_suspect)
-        if isinstance(value, np.ma.MaskedArray):
+        if is_masked(value):
             return None
         return ObjectGraph.from_bytes(value.item(), limits=limits)
     except CheckpointError:

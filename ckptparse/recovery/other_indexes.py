@@ -1,7 +1,7 @@
 """The indexes of other checkpoints that a recovery reads, each once.
 
 Their layouts are asked for if the checkpoint's own index is lost or damaged, their entries when it
-is mended.
+is mended, and in the end how much of each is whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ckptparse.parallel import PIECE_SIZE
 __all__ = ["OtherIndexes"]
 
 _MOST_KEPT = 16 << 20
-"""Bytes of the files whose indexes are kept between two uses, in all: these take as many times
+"""Bytes of the files whose indexes are kept between their uses, in all: these take as many times
 their bytes as the checkpoint's own index does."""
 
 
@@ -91,11 +91,9 @@ class OtherIndexes:
                 self._kept[prefix] = case
         return case
 
-    def take(self, prefix: str) -> Case:
-        """Do the same for the last time: it is not kept any longer."""
-        case = self.open(prefix)
-        self._kept.pop(prefix, None)
-        return case
+    def find(self, prefix: str) -> Case | None:
+        """Return a checkpoint that was opened and is kept; None if it is not."""
+        return self._kept.get(prefix)
 
     def _size_of(self, path: str) -> int:
         status = self.context.storage.stat(path)

@@ -334,7 +334,8 @@ def _recover(
             for name, these in case.rivals.items()
         }
     if options.siblings and not report.ok:
-        report = replace(report, others=find_others(survey, options.aside, folders))
+        beside = find_others(survey, options.aside, folders, read=others.find)
+        report = replace(report, others=beside)
     recovery = make_recovery(report, mended, rivals, case, options.aside)
     if doubtful_names(recovery.report.tensors):
         unsearched = options.evidence.bounds.problems(survey.prefix)
@@ -405,7 +406,7 @@ def _make_mender(
     copies = Copies(case, siblings, evidence.data_files)
     expectations = Expectations(case.survey.prefix, files, siblings)
     damaged = _count_damaged(case)
-    offerer = Offerer(files, Holes(files, (part.payload for _, part in case.held_parts())))
+    offerer = Offerer(files, Holes(files, (part.payload for part in case.iter_held())))
     borrowing = Borrowing(case, siblings, offerer)
     mender = Mender(
         files,
@@ -415,7 +416,7 @@ def _make_mender(
             found.places,
             siblings,
             found=evidence.find(
-                list_sought(case),
+                list_sought(case) if evidence.files else {},
                 options.workers,
                 list_runs=partial(list_runs, case),
                 names=Names(partial(list_named, case)),
@@ -476,7 +477,7 @@ def _count_integers(case: Case) -> int:
         and part.is_lost
         and part.payload.size == 8
         and part.payload.data_type in INTEGERS
-        for _, part in case.held_parts()
+        for part in case.iter_held()
     )
     failed = case.failed
     if failed is None:

@@ -121,7 +121,7 @@ class Seams:
             yield from map(_Whole, starts.tolist(), stops.tolist())
         if file.undo is None:
             yield from self._iter_failed(file, shifts)
-        for _, part in self._case.held_in(file):
+        for part in self._case.held_in(file):
             payload = part.payload
             if payload is None or not payload.size:
                 continue

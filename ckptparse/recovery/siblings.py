@@ -99,11 +99,12 @@ class Siblings:
         self._load()
         if not self._saves:
             return []
-        if name not in self._named:
-            self._named[name] = [one for save in self._saves for one in save.named(name)]
+        known = self._named.get(name)
+        if known is None:
+            known = self._named[name] = [one for save in self._saves for one in save.named(name)]
         return [
             other
-            for other in self._named[name]
+            for other in known
             if (other.data_type, other.shape) == (payload.data_type, payload.shape)
             and (other.big_endian, other.size) == (payload.big_endian, payload.size)
         ]
@@ -168,7 +169,7 @@ class Siblings:
                 continue
             try:
                 same = self._opener.has_index(prefix, self._own)
-                case = None if same else self._opener.take(prefix)
+                case = None if same else self._opener.open(prefix)
             except (PermissionDeniedError, NotACheckpointError, CheckpointNotFoundError):
                 continue
             if case is None and self._own is not None:

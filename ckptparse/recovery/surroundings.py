@@ -276,7 +276,7 @@ def _whole_spans(
 ) -> Iterator[tuple[Column, Column, Way]]:
     """Iterate over where objects belong that are whole, for each way of reading the file."""
     found: dict[Way, list[Span]] = defaultdict(list)
-    for _, part in case.held_in(file):
+    for part in case.held_in(file):
         if part.payload is not None and part.check.status is Status.VERIFIED:
             found[file, 0].append((part.payload.offset, part.payload.end))
     for one in failing:

@@ -32,7 +32,7 @@ def explain_mixed(
         The problems that are left.
     """
     causes = _find_causes(places)
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         path = None if part.payload is None else part.payload.file.path
         if part.check.cause is Cause.MIXED and path in causes:
             part.check = part.check.because(causes[path])

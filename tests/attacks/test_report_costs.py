@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -15,9 +16,12 @@ import pytest
 
 import ckptparse
 from ckptparse.cli import main
+from ckptparse.examination import index_reading
 from ckptparse.examination.intact import IntactTensors
 from ckptparse.examination.plain_rows import PlainRows
+from ckptparse.files.placing import check_elsewhere
 from ckptparse.identification import tables
+from ckptparse.inventory import folders, parts
 
 COUNT = 3_000
 
@@ -149,3 +153,48 @@ def test_the_patches_of_a_block_are_told_once_and_of_one_of_its_tensors(
     described = _count(monkeypatch, PlainRows, "payload")
     assert report.patches == tuple(wanted)
     assert len(described) <= 2 * len(wanted)
+
+
+def test_what_lies_beside_a_torn_index_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = Path(_scalars(tmp_path))
+    for path in tmp_path.glob("m.*"):
+        (tmp_path / f"n{path.name[1:]}").write_bytes(path.read_bytes())
+    index = bytearray((tmp_path / "n.index").read_bytes())
+    index[len(index) // 2] ^= 0xFF
+    (tmp_path / "n.index").write_bytes(index)
+    prefix.with_name("m.data-00000-of-00001").write_bytes(bytes(4 * COUNT))
+    salvaged = _count(monkeypatch, index_reading, "salvage_table")
+    singly = _count(monkeypatch, tables, "decode_entry")
+    report = ckptparse.recover(tmp_path / "n").report
+    assert [other.path for other in report.others] == [str(prefix)]
+    assert report.others[0].share < 1
+    assert sorted(args[1] for args in salvaged) == [f"{tmp_path / one}.index" for one in "mn"]
+    assert len(singly) < COUNT // 10
+
+
+def test_names_of_data_files_are_taken_to_pieces_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(COUNT):
+        (tmp_path / f"m{number:04}.data-00000-of-00001").write_bytes(b"x")
+    split = [_count(monkeypatch, owner, "split_data_path") for owner in (folders, parts)]
+    with pytest.raises(ckptparse.NotACheckpointError):
+        ckptparse.open(tmp_path)
+    assert sum(map(len, split)) < COUNT + 100
+
+
+def test_inputs_of_one_directory_are_asked_for_once_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    paths = [tmp_path / "in" / f"{number}" for number in range(50)]
+    for path in paths:
+        path.touch()
+    asked = [
+        _count(monkeypatch, owner, name)
+        for owner, name in ((os, "lstat"), (os, "stat"), (os.path, "isfile"), (os.path, "islink"))
+    ]
+    check_elsewhere(tmp_path / "out" / "made", list(map(str, paths)))
+    assert sum(len([one for one in args if str(one[0]) in map(str, paths)]) for args in asked) == 50

@@ -211,7 +211,7 @@ def _lies_in(part: Source, payload: Payload) -> bool:
 
 def _damaged_files(case: Case) -> list[DataFile]:
     files: dict[DataFile, None] = {}
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         if part.payload is not None and _is_lost(part.check.status):
             files[part.payload.file] = None
     failed = case.failed

@@ -30,7 +30,7 @@ def list_sought(case: Case) -> dict[Wanted, set[TensorForm]]:
     Of more than will be repaired it is not said what they are.
     """
     found: dict[Wanted, set[TensorForm]] = {}
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         payload = part.payload
         if not part.is_lost or payload is None or payload.crc32c is None:
             continue
@@ -99,7 +99,7 @@ class Runs:
 def list_runs(case: Case) -> list[Runs]:
     """Return the payloads of each data file of which some are lost."""
     held: dict[DataFile, list[tuple[int, int, int, bool, bool]]] = defaultdict(list)
-    for _, part in case.held_parts():
+    for part in case.iter_held():
         payload = part.payload
         if payload is not None and payload.crc32c is not None and payload.form is Form.PLAIN:
             one = payload.offset, payload.size, payload.crc32c, part.is_lost, is_telling(payload)
