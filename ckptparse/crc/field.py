@@ -34,6 +34,7 @@ __all__ = [
     "multiply",
     "multiply_by",
     "multiply_each",
+    "multiply_pairs",
     "multiply_table",
     "power_of_x",
     "powers_of_x",
@@ -156,6 +157,15 @@ def multiply_each(values: Registers, table: Registers) -> Registers:
     product ^= table[1][values >> 8 & 0xFF]
     product ^= table[2][values >> 16 & 0xFF]
     product ^= table[3][values >> 24]
+    return product
+
+
+def multiply_pairs(first: Registers, second: Registers) -> Registers:
+    """Multiply every polynomial of an array by that at its place in another."""
+    product = np.zeros(len(first), np.uint32)
+    for bit in range(31, -1, -1):
+        product ^= second * (first >> np.uint32(bit) & np.uint32(1))
+        second = times_x(second)
     return product
 
 

@@ -37,6 +37,7 @@ from ckptparse.examination.places import (
     is_telling,
 )
 from ckptparse.examination.readers import DataFile
+from ckptparse.examination.returns import restore_returns
 from ckptparse.files.memory import MemorySource
 from ckptparse.files.storage import Source
 from ckptparse.parallel import stream_crc
@@ -53,7 +54,6 @@ from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.imaging.mapfile import Mapfile
 from ckptparse.recovery.imaging.tables import find_block_size, read_block_size
-from ckptparse.recovery.returns import restore_returns
 from ckptparse.recovery.statistics import judge_elements
 from ckptparse.recovery.stripes import (
     SMALL_FILE,

@@ -3,6 +3,9 @@
 A program that turns CR LF into LF takes one byte out of each such pair: in weights one byte in
 65,536. Afterwards any line feed may have had a return before it.
 
+If few bytes may have lost few returns, every choice is tried: what each adds to the checksum does
+not depend on the others, so two halves are looked up in each other (`_Pieces.choose`). If not:
+
 1. The elements tell roughly where. After a lost byte all of them are one byte off. Bytes of
    exponents have few different values, and now they are in the place of mantissas. A Viterbi path
    over the shifts, which change at line feeds only, says near which line feed a return was lost.
@@ -13,9 +16,10 @@ A program that turns CR LF into LF takes one byte out of each such pair: in weig
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from functools import cached_property
+from itertools import pairwise
 from math import comb, prod
 
 import numpy as np
@@ -23,17 +27,30 @@ import numpy.typing as npt
 
 from ckptparse.coding.checksum import crc32c, crc_of_zeros
 from ckptparse.crc.choices import find_choices
-from ckptparse.crc.field import multiply, power_of_x
+from ckptparse.crc.field import (
+    Registers,
+    multiply,
+    multiply_each,
+    multiply_pairs,
+    multiply_table,
+    power_of_x,
+    powers_of_x,
+)
 
 __all__ = ["Restored", "restore_returns"]
 
 _LINE_FEED, _RETURN = 10, 13
 _CHECKSUMS = 2**32
 """Values of a checksum: a wrong way fits with a chance of 1 in so many."""
-_MOST_TRIED = 1 << 14
-"""Ways that are tried without looking at the elements: one fits by chance 1 in 262,144."""
-_FEW_FEEDS = 256
-"""Line feeds at most, if all ways are tried: a register for each piece and shift is kept."""
+_MOST_TRIED = 1 << 20
+"""Ways that are tried without looking at the elements: one fits by chance 1 in 4,096."""
+_MOST_LOST = 4
+"""Returns at most, if all ways are tried."""
+_STEP = 1 << 12
+"""Powers of x^8 that are kept, and as far apart are others: a product of two is any power."""
+_DENSE = 16
+"""Bytes for each line feed, at least, if shifts are looked for. In weights it is one in 256."""
+_ALL_ONES = 0xFFFFFFFF
 _LEARNED = (1 << 11, 1 << 14)
 """First bytes from which the usual bytes are learned. A return is lost every 65,536 bytes: 97% of
 first 2,048 bytes have lost none, of first 16,384 it is 78%, but they say more."""
@@ -74,7 +91,12 @@ class Restored:
 
 
 def restore_returns(
-    data: bytes | memoryview, size: int, crc: int, *, width: int = 1
+    data: bytes | memoryview,
+    size: int,
+    crc: int | Callable[[int], int | None],
+    *,
+    width: int = 1,
+    most: int = _MOST_TRIED,
 ) -> Restored | None:
     """Put back the returns that a run of bytes has lost; None if the checksum never agrees.
 
@@ -82,36 +104,43 @@ def restore_returns(
         data: The bytes as they are now, from the start of the run: `size` of them, or fewer at the
             end of the file.
         size: How many bytes the run had.
-        crc: The unmasked checksum that it had.
+        crc: The unmasked checksum that it had; or what returns it if so many returns were lost.
         width: Bytes of an element. With 1 a shift cannot be seen, so only few losses are found.
+        most: Ways that are tried without looking at the elements.
     """
-    view = memoryview(data)[:size]
-    if len(view) == size and crc32c(view) == crc:
+    view = memoryview(data)[: size + 1]
+    wanted = crc if callable(crc) else lambda _: crc
+    if len(view) >= size and crc32c(view[:size]) == wanted(0):
         return Restored((), size, 0.0)
     array = np.frombuffer(view, np.uint8)
-    feeds = np.flatnonzero(array == _LINE_FEED)
-    pieces = _Pieces(array, feeds, size, crc)
+    pieces = _Pieces(array, size, wanted)
     tried = 1
-    for count in range(1, 5):
-        ways = comb(len(feeds), count)
-        if size - count > len(array) or tried + ways > _MOST_TRIED or len(feeds) > _FEW_FEEDS:
+    for count in range(1, _MOST_LOST + 1):
+        ways = comb(len(pieces.feeds), count)
+        if tried + ways > most:
             break
-        tried += ways
-        found = pieces.try_all(count)
-        if found is not None:
-            return Restored(found, size - count, tried / _CHECKSUMS)
+        if size - count <= len(array):
+            tried += ways
+            found = pieces.choose(count)
+            if found is not None:
+                return Restored(found, size - count, tried / _CHECKSUMS)
     return _by_shifts(pieces, width, tried) if width > 1 else None
 
 
 class _Pieces:
     """The bytes between line feeds, and what each adds to the checksum at any place."""
 
-    def __init__(self, array: Bytes, feeds: npt.NDArray[np.intp], size: int, crc: int) -> None:
+    def __init__(self, array: Bytes, size: int, crc_of: Callable[[int], int | None]) -> None:
         self.array = array
-        self.feeds = feeds
+        self.feeds = np.flatnonzero(array == _LINE_FEED)
         self.size = size
-        # A register started at zero is the sum of what every byte adds.
-        self._wanted = crc ^ crc_of_zeros(size)
+        self._crc_of = crc_of
+
+    def wanted(self, lost: int) -> int | None:
+        """Return what every byte adds, if so many returns were lost; None if nothing says it."""
+        crc = self._crc_of(lost)
+        # A register started at zero is that sum.
+        return None if crc is None else crc ^ crc_of_zeros(self.size)
 
     def register(self, start: int, stop: int, behind: int) -> int:
         """Return what bytes add to the register if `behind` bytes of the run follow them."""
@@ -131,34 +160,51 @@ class _Pieces:
             start = place
         return total
 
-    def misses(self, places: Sequence[int]) -> int:
+    def misses(self, places: Sequence[int]) -> int | None:
         """Return the difference of that register from the one that the checksum needs."""
-        return self.returns(places) ^ self._wanted
+        wanted = self.wanted(len(places))
+        return None if wanted is None else self.returns(places) ^ wanted
 
-    def try_all(self, count: int) -> tuple[int, ...] | None:
-        """Try every choice of `count` line feeds with returns before them."""
-        feeds = [place for place in self.feeds.tolist() if place < self.size - count]
-        if count > len(feeds):
+    @cached_property
+    def _before(self) -> tuple[Registers, Registers]:
+        """What the bytes before each line feed add, and what a return before it adds.
+
+        This is so if no return was lost before. With n of them, all that is x^-8n times as much.
+        """
+        registers = np.empty(len(self.feeds), np.uint32)
+        register, start = 0, 0
+        for number, place in enumerate(self.feeds.tolist()):
+            piece = self.array[start:place].data
+            register = crc32c(piece, register ^ _ALL_ONES) ^ _ALL_ONES
+            registers[number], start = register, place
+        count = self.size - self.feeds
+        behind = multiply_pairs(
+            powers_of_x(8, _STEP)[count % _STEP],
+            powers_of_x(8 * _STEP, self.size // _STEP + 1)[count // _STEP],
+        )
+        one = crc32c(b"\r") ^ crc_of_zeros(1)
+        return multiply_pairs(registers, behind), multiply_each(behind, multiply_table(one))
+
+    def choose(self, count: int) -> tuple[int, ...] | None:
+        """Find `count` line feeds so that with returns before them the sum is right.
+
+        None if there is none, or more than one.
+        """
+        wanted = self.wanted(count)
+        usable = int(np.searchsorted(self.feeds, self.size - count, "right"))
+        if wanted is None or usable < count:
             return None
-        edges = [0, *feeds, self.size - count]
-        # What each piece adds, with 0 ... count returns before it.
-        parts = [
-            [self.register(start, stop, self.size - stop - before) for before in range(count + 1)]
-            for start, stop in pairwise(edges)
-        ]
-        sums = [[0] * (count + 1)]
-        for part in parts:
-            sums.append([total ^ one for total, one in zip(sums[-1], part, strict=True)])
-        for chosen in combinations(range(len(feeds)), count):
-            total, last = 0, 0
-            for before, number in enumerate(chosen):
-                total ^= sums[number + 1][before] ^ sums[last][before]
-                total ^= _return_at(self.size - feeds[number] - before - 1)
-                last = number + 1
-            total ^= sums[-1][count] ^ sums[last][count]
-            if total == self._wanted:
-                return tuple(feeds[number] for number in chosen)
-        return None
+        before, returned = (one[:usable] for one in self._before)
+        terms = []
+        for _ in range(count):
+            # The bytes between the line feed and the next return move by one.
+            moved = multiply_each(before, multiply_table(power_of_x(-8)))
+            returned = multiply_each(returned, multiply_table(power_of_x(-8)))
+            terms.append(before ^ moved ^ returned)
+            before = moved
+        whole = self.array[: self.size - count].data
+        found = _match(terms, wanted ^ crc32c(whole) ^ crc_of_zeros(len(whole)))
+        return None if found is None else tuple(int(self.feeds[number]) for number in found)
 
     def change(self, place: int, other: int, before: int) -> int:
         """Return what moving a return to another line feed changes the register by.
@@ -176,6 +222,37 @@ class _Pieces:
         return moved ^ both if place != other else 0
 
 
+def _match(terms: Sequence[Registers], target: int) -> tuple[int, ...] | None:
+    """Choose rising numbers, one for each array, so that what they name adds up to the target.
+
+    None if there is no such choice, or more than one.
+    """
+    half = len(terms) // 2
+    first, chosen = _combine(terms[:half])
+    second, others = _combine(terms[half:])
+    order = np.argsort(second, kind="stable")
+    second = second[order]
+    needed = first ^ np.uint32(target)
+    low, high = np.searchsorted(second, needed), np.searchsorted(second, needed, "right")
+    found: list[tuple[int, ...]] = []
+    for number in np.flatnonzero(high > low).tolist():
+        for other in order[low[number] : high[number]].tolist():
+            numbers = (*(one[number] for one in chosen), *(one[other] for one in others))
+            if all(one < next_one for one, next_one in pairwise(numbers)):
+                found.append(tuple(map(int, numbers)))
+    return found[0] if len(found) == 1 else None
+
+
+def _combine(terms: Sequence[Registers]) -> tuple[Registers, list[npt.NDArray[np.intp]]]:
+    """Return the sums of rising choices among none, one or two arrays, and what was chosen."""
+    if not terms:
+        return np.zeros(1, np.uint32), []
+    if len(terms) == 1:
+        return terms[0], [np.arange(len(terms[0]))]
+    low, high = np.triu_indices(len(terms[0]), 1)
+    return terms[0][low] ^ terms[1][high], [low, high]
+
+
 def _return_at(behind: int) -> int:
     register = crc32c(b"\r") ^ crc_of_zeros(1)
     return multiply(register, power_of_x(8 * behind))
@@ -188,6 +265,8 @@ def _by_shifts(pieces: _Pieces, width: int, tried: int) -> Restored | None:
     Few of them tell little; among many a return may have been lost already.
     """
     seen: list[list[int]] = []
+    if len(pieces.feeds) * _DENSE > len(pieces.array):
+        return None
     for count in _LEARNED:
         first = pieces.array[:count]
         chances = _learn(first, width, np.zeros(len(first), np.intp))
@@ -235,7 +314,8 @@ def _choose(
         [pieces.change(place, int(feeds[other]), before) for other in group]
         for before, (place, group) in enumerate(zip(places, options, strict=True))
     ]
-    choices = find_choices(changes, pieces.misses(places))
+    misses = pieces.misses(places)
+    choices = [] if misses is None else find_choices(changes, misses)
     if len(choices) != 1:
         return None
     return tuple(int(feeds[group[n]]) for group, n in zip(options, choices[0], strict=True))
