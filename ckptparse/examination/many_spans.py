@@ -27,6 +27,8 @@ IntColumn = npt.NDArray[np.int64]
 
 _FEW = 16
 """Runs that are looked at one by one: what many need together takes longer."""
+_SMALL_RUNS, _SMALL_BYTES = 64, 1 << 12
+"""So many runs are, too, if all of them have no more bytes."""
 _NEAR = PAGE
 """Runs so near to each other are read as one: what is between them comes with the same read."""
 
@@ -35,7 +37,7 @@ def checksums_of(
     files: DataFiles, file: DataFile, starts: IntColumn, sizes: IntColumn
 ) -> IntColumn:
     """Return the CRCs of runs of bytes. The caller has made sure that they are there."""
-    if len(starts) <= _FEW:
+    if _are_few(sizes):
         rows = zip(starts.tolist(), sizes.tolist(), strict=True)
         return np.array([checksum_of(files, file, start, size) for start, size in rows], np.int64)
     known = files.known if file.undo is None else {}
@@ -48,6 +50,10 @@ def checksums_of(
     if len(missing):
         found[missing] = _compute(files, file, starts[missing], sizes[missing])
     return found
+
+
+def _are_few(sizes: IntColumn) -> bool:
+    return len(sizes) <= _FEW or (len(sizes) <= _SMALL_RUNS and sum(sizes.tolist()) <= _SMALL_BYTES)
 
 
 def _compute(files: DataFiles, file: DataFile, starts: IntColumn, sizes: IntColumn) -> IntColumn:
@@ -162,11 +168,14 @@ _NO_ZEROS = ZeroRuns(np.empty(0, np.int64), np.empty(0, np.int64))
 
 def find_zeros(files: DataFiles, file: DataFile, starts: IntColumn, stops: IntColumn) -> ZeroRuns:
     """Return the pages of zeros that touch runs of bytes, as `find_holes` finds those of one."""
+    size = files.size(file) or 0
+    if len(starts) and size <= PAGE and bytes(files.read(file, 0, size)).strip(b"\0"):
+        # The only page has others.
+        return _NO_ZEROS
     if len(starts) <= _FEW:
         spans = zip(starts.tolist(), stops.tolist(), strict=True)
         if not any(find_holes(files, file, start, stop - start) for start, stop in spans):
             return _NO_ZEROS
-    size = files.size(file) or 0
     lows, highs = starts // PAGE * PAGE, np.minimum(-(-stops // PAGE) * PAGE, size)
     found: list[IntColumn] = [np.empty((0, 2), np.int64)]
     if len(lows):

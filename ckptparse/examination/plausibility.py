@@ -7,13 +7,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ckptparse.bundle.columns import EntryColumns
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.elements import median
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.parallel import PIECE_SIZE
 
-__all__ = ["has_magnitudes", "is_plausible", "looks_reversed"]
+__all__ = ["are_single_magnitudes", "has_magnitudes", "is_plausible", "looks_reversed"]
+
+IntColumn = npt.NDArray[np.int64]
 
 _MOSTLY = 0.95
 """Least share of usual values in trained weights. Random float32 and bfloat16 have 23%, random
@@ -48,6 +51,15 @@ _INTEGERS = {DataType.DT_INT32, DataType.DT_INT64, DataType.DT_UINT32, DataType.
 def has_magnitudes(payload: Payload) -> bool:
     """Tell whether a payload has elements whose magnitudes tell something."""
     return payload.form is Form.PLAIN and payload.data_type in _USUAL
+
+
+def are_single_magnitudes(columns: EntryColumns, rows: IntColumn) -> npt.NDArray[np.bool_]:
+    """Tell of rows whether each is one element whose magnitude tells something."""
+    found = np.zeros(len(rows), np.bool_)
+    kinds, sizes = columns.data_types[rows], columns.sizes[rows]
+    for kind in _USUAL:
+        found |= (kinds == kind) & (sizes == item_size(kind))
+    return found
 
 
 def is_plausible(files: DataFiles, payload: Payload) -> bool:

@@ -19,18 +19,25 @@ from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
+import numpy.typing as npt
 
 from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case, Part
 from ckptparse.examination.check import fits
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import Place, are_telling, is_telling
-from ckptparse.examination.plausibility import has_magnitudes, is_plausible
+from ckptparse.examination.plausibility import (
+    are_single_magnitudes,
+    has_magnitudes,
+    is_plausible,
+)
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.problems import Cause, Status
 from ckptparse.recovery.statistics import judge_at
 
 __all__ = ["OtherFiles", "find_doubted", "is_like_weights", "shows_itself"]
+
+IntColumn = npt.NDArray[np.int64]
 
 _FEW = 4
 """Tensors of other files that are looked for in a file that may be a copy of theirs."""
@@ -60,7 +67,10 @@ def find_doubted(case: Case, places: Mapping[DataFile, Sequence[Place]]) -> froz
             if mine.looked_at < _MOST_LOOKED_AT:
                 mine.count(payload, whole=_votes_whole(mine, part, payload, places, case.files))
         elif mine.small_looked_at < _MOST_LOOKED_AT:
-            mine.count_small(_look_at_value(part, payload, places, case.files))
+            single = has_magnitudes(payload) and payload.size == item_size(payload.data_type)
+            looked = not (single and mine.has_values)
+            value = _look_at_value(part, payload, places, case.files) if looked else _Value.LIKELY
+            mine.count_small(value)
     _count_rows(case, places, votes)
     doubted = _choose(case, votes)
     if doubted:
@@ -115,8 +125,23 @@ def _count_rows(
             if part.payload is not None:
                 whole = _votes_whole(known, part, part.payload, places, case.files)
                 known.count(part.payload, whole=whole)
-        small = mine[~telling][: _MOST_LOOKED_AT - known.small_looked_at]
-        for _, part in case.failed_parts(small):
+        _count_small_rows(case, mine[~telling], known, places)
+
+
+def _count_small_rows(
+    case: Case, numbers: IntColumn, known: _Votes, places: Mapping[DataFile, Sequence[Place]]
+) -> None:
+    """Look at small tensors that are rows of `failed`, by their numbers there."""
+    failed = case.failed
+    if failed is None:
+        return
+    numbers = numbers[: _MOST_LOOKED_AT - known.small_looked_at]
+    single = are_single_magnitudes(failed.plain.columns, failed.rows[numbers])
+    for place, is_single in enumerate(single.tolist()):
+        if is_single and known.has_values:
+            known.count_small(_Value.LIKELY)
+            continue
+        for _, part in case.failed_parts(numbers[place : place + 1]):
             if part.payload is not None:
                 known.count_small(_look_at_value(part, part.payload, places, case.files))
 
@@ -232,12 +257,17 @@ class _Votes:
         self.clear_values += value is _Value.CLEAR
 
     @property
+    def has_values(self) -> bool:
+        """Whether there are so many small values that one more says nothing, unless it is clear."""
+        return self.values >= _FEWEST_VALUES
+
+    @property
     def doubt(self) -> bool:
         """Whether the file may be of another save. Other types always look whole: floats count.
 
         Of a file that is not looked at, it may be.
         """
-        if self.unseen or (self.values >= _FEWEST_VALUES and self.clear_values):
+        if self.unseen or (self.has_values and self.clear_values):
             return True
         return self.whole_floats > 0 if self.floats else self.others > 1
 

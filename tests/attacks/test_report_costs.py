@@ -16,12 +16,13 @@ import pytest
 
 import ckptparse
 from ckptparse.cli import main
-from ckptparse.examination import index_reading
+from ckptparse.examination import index_reading, many_spans
 from ckptparse.examination.intact import IntactTensors
 from ckptparse.examination.plain_rows import PlainRows
 from ckptparse.files.placing import check_elsewhere
 from ckptparse.identification import tables
 from ckptparse.inventory import folders, parts
+from ckptparse.recovery import doubt
 
 COUNT = 3_000
 
@@ -198,3 +199,24 @@ def test_inputs_of_one_directory_are_asked_for_once_each(
     ]
     check_elsewhere(tmp_path / "out" / "made", list(map(str, paths)))
     assert sum(len([one for one in args if str(one[0]) in map(str, paths)]) for args in asked) == 50
+
+
+def test_of_many_small_files_little_is_asked_of_each(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle, files, each = builder.Bundle(), 60, 25
+    for number in range(files * each):
+        bundle.entries[b"w%06d" % number] = builder.Entry(
+            builder.FLOAT, (), offset=4 * (number // files % 2), size=4, shard=number % files, crc=7
+        )
+    for number in range(files):
+        bundle.put(np.full(2, 1.5, np.float32).tobytes(), shard=number)
+    prefix = bundle.write(tmp_path / "m")
+    together = _count(monkeypatch, many_spans, "_compute")
+    looked = _count(monkeypatch, doubt, "_look_at_value")
+    report = ckptparse.recover(prefix, limits=ckptparse.Limits(attempts=80)).report
+    assert len(report.tensors) == files * each
+    assert not together
+    assert looked
+    # Two usual numbers are enough: more of them say no more.
+    assert len(looked) <= 3 * files
