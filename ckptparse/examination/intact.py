@@ -449,6 +449,9 @@ class IntactTensors(VerifiedTensors):
             raise KeyError(name)
         return self.report(name, self._bundle.listing.rows[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name != OBJECT_GRAPH_KEY and name in self._bundle.listing.rows
+
     def __iter__(self) -> Iterator[str]:
         return (name for name in self._bundle.listing.names if name != OBJECT_GRAPH_KEY)
 

@@ -187,6 +187,10 @@ class Recovery(Mapping[str, RecoveredTensor]):
                 f"The tensor {name!r} was not got back: it {what}", name, names, path=None
             ) from None
 
+    def __contains__(self, name: object) -> bool:
+        # As a rule nothing is described for that.
+        return name in self._tensors
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 

@@ -54,6 +54,9 @@ class _Held(Mapping[str, RecoveredTensor]):
     def __getitem__(self, name: str) -> RecoveredTensor:
         return self.describe(self._tensors[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
 

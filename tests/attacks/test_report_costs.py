@@ -23,6 +23,7 @@ from ckptparse.files.placing import check_elsewhere
 from ckptparse.identification import tables
 from ckptparse.inventory import folders, parts
 from ckptparse.recovery import doubt
+from ckptparse.rendering.page import choosing, measuring
 
 COUNT = 3_000
 
@@ -220,3 +221,19 @@ def test_of_many_small_files_little_is_asked_of_each(
     assert looked
     # Two usual numbers are enough: more of them say no more.
     assert len(looked) <= 3 * files
+
+
+def test_a_page_of_a_recovery_makes_what_it_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    recovery = ckptparse.recover(_scalars(tmp_path / "in"))
+    monkeypatch.setattr(choosing, "_MOST", 200)
+    made = _count(monkeypatch, IntactTensors, "report")
+    apart = _count(monkeypatch, measuring, "_measure")
+    ckptparse.report_page(recovery, tmp_path / "page.html")
+    assert "t00099" in (tmp_path / "page.html").read_text("utf-8")
+    assert len(made) <= 5 * 100
+    # Those that are small are measured together.
+    assert not apart
+    assert "t00000" in recovery and "no such name" not in recovery

@@ -13,7 +13,8 @@ __all__ = ["choose_shown"]
 
 _MOST = 10_000
 """Tensors that a page shows of any file. One takes 70 µs, and 300 bytes of the page. Strings,
-constants of a graph, and what is damaged or differs, take twice as long, so each counts as two."""
+constants of a graph, and what is damaged, differs or was got back, take twice as long, so each
+counts as two."""
 _BYTES_EACH = 1 << 12
 """Bytes of the files for each tensor beyond those: of real checkpoints, all are shown."""
 _LISTED, _LISTED_EACH = 100_000, 30
@@ -43,9 +44,10 @@ def choose_shown(subject: Subject, stored: int) -> tuple[list[str], int]:
         return names, 0
     noted = dict.fromkeys([] if report is None else report.noted_names())
     noted |= dict.fromkeys(name for name, state in became.items() if state != "equal")
-    constants, chosen = _has_constants(subject), set()
+    each = _has_constants(subject) or subject.recovery is not None
+    chosen = set()
     for name in dict.fromkeys([*noted, *names]):
-        dear = constants or name in noted or _is_text(subject.tensors.get(name))
+        dear = each or name in noted or _is_text(subject.tensors.get(name))
         left -= (2 if dear else 1) * count_named([name])
         if left < 0:
             break

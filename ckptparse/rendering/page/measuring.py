@@ -6,11 +6,14 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy.typing as npt
+
 from ckptparse.backend.small import SMALL, Sized, iter_batches, read_small
 from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError
 from ckptparse.files.context import Progress
 from ckptparse.parallel import pick_threads, run_all
+from ckptparse.recovery.result import RecoveredTensor
 from ckptparse.statistics.gathering import Measured, measure
 from ckptparse.statistics.together import measure_together
 
@@ -89,15 +92,31 @@ def _measure_batch(
     batch: Sequence[Sized], with_heat: Collection[str]
 ) -> Iterator[tuple[Sized, Measured | None]]:
     plain = [one for one in batch if one.name not in with_heat]
-    arrays = dict(zip((one.name for one in plain), read_small(plain), strict=True))
-    small = {name: array for name, array in arrays.items() if array is not None}
+    small: dict[str, Any] = {}
+    for one, array in zip(plain, read_small(plain), strict=True):
+        known = _read_recovered(one) if array is None else array
+        if known is not None:
+            small[one.name] = known
     measured = measure_together(list(small.values()), histogram=True)
     together = dict(zip(small, measured, strict=True))
     for one in batch:
-        known = together.get(one.name)
-        if known is None:
-            known = _measure(one.tensor, heat=one.name in with_heat)
-        yield one, known
+        found = together.get(one.name)
+        if found is None:
+            found = _measure(one.tensor, heat=one.name in with_heat)
+        yield one, found
+
+
+def _read_recovered(one: Sized) -> npt.NDArray[Any] | None:
+    """Read a small tensor that was got back whole; None if it is to be measured by itself."""
+    tensor = one.tensor
+    if not isinstance(tensor, RecoveredTensor) or one.nbytes > SMALL:
+        return None
+    if tensor.data_type in _NO_STATISTICS or not tensor.status.proved:
+        return None
+    try:
+        return tensor.read()
+    except (CheckpointError, OSError):
+        return None
 
 
 def _measure(tensor: Any, *, heat: bool) -> Measured | None:

@@ -233,7 +233,7 @@ def _note(name: str, report: TensorReport, subject: Subject) -> dict[str, Any]:
 
 
 def _evidence(subject: Subject, name: str) -> list[str]:
-    tensor = subject.recovery.get(name) if subject.recovery is not None else None
+    tensor = subject.tensors.get(name) if subject.recovery is not None else None
     return [escape(str(step)) for step in getattr(tensor, "evidence", ())]
 
 

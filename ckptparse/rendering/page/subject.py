@@ -240,7 +240,7 @@ def _of_report(report: Report, *errors: str) -> Subject:
 def _of_recovery(recovery: Recovery) -> Subject:
     report = recovery.report
     kind = f"what was got back of a {_FORMATS[report.format]}"
-    return Subject(kind, report.path, dict(recovery), report, recovery, files=tuple(report.files))
+    return Subject(kind, report.path, recovery, report, recovery, files=tuple(report.files))
 
 
 def _by_stored_name(checkpoint: Checkpoint) -> Mapping[str, Any]:
