@@ -61,6 +61,8 @@ class BlockStore:
         self._lock = make_lock()
         self._new = 0
         self._counted = False
+        # Many small reads, one after the other, are of one block.
+        self._last: tuple[bytes, bytes] | None = None
         try:
             # What is read with credentials is for nobody else.
             os.makedirs(self.directory, mode=0o700, exist_ok=True)
@@ -73,6 +75,9 @@ class BlockStore:
 
     def get(self, key: bytes, size: int) -> bytes | None:
         """Return a block of so many bytes; None if it is not there, or damaged."""
+        last = self._last
+        if last is not None and last[0] == key and len(last[1]) == size:
+            return last[1]
         path = self._path(key)
         try:
             with open(path, "rb", buffering=0) as file:
@@ -86,10 +91,13 @@ class BlockStore:
             return None
         with suppress(OSError):
             os.utime(path)  # It was used just now.
-        return bytes(data)
+        found = bytes(data)
+        self._last = key, found
+        return found
 
     def put(self, key: bytes, data: memoryview) -> None:
-        """Keep a block. If the disk is full or may not be written, it is not kept."""
+        """Keep a block. If the disk is full or may not be written, only the last one is kept."""
+        self._last = key, bytes(data)
         if _HEADER.size + len(data) > self.most:
             return
         path = self._path(key)

@@ -33,7 +33,7 @@ from ckptparse.examination import (
     tensor_checks,
 )
 from ckptparse.examination.failed_rows import examine_rows
-from ckptparse.files import local
+from ckptparse.files import cache, local
 from ckptparse.graph import attributes, flow, savers, step
 from ckptparse.graph import graph as graph_module
 from ckptparse.graph.graph import Graph
@@ -1059,3 +1059,25 @@ def test_a_directory_of_many_checkpoints_is_listed_once(
     with pytest.raises(ckptparse.NotACheckpointError, match="holds 3 checkpoints"):
         job(place, tmp_path / "out.npz")
     assert len([one for one in listed.given if str(one) == str(place)]) == 1
+
+
+def test_small_reads_of_a_block_that_is_kept_read_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    block, key = bytes(range(256)) * 4096, bytes(32)
+    made = cache.BlockStore(str(tmp_path), 1 << 24)
+    made.put(key, memoryview(block))
+    store, read = cache.BlockStore(str(tmp_path), 1 << 24), []
+    monkeypatch.setattr(
+        cache, "_read_all", lambda *args, known=cache._read_all: read.append(args) or known(*args)
+    )
+    assert all(store.get(key, len(block)) == block for _ in range(100))
+    assert len(read) == 1
+    # Another block, and a file of another size under the same key, are none.
+    assert store.get(bytes(31) + b"1", len(block)) is None
+    assert store.get(key, len(block) - 1) is None
+    # What cannot be kept on the disk is in memory for whoever asks at once.
+    small = cache.BlockStore(str(tmp_path / "small"), 100)
+    small.put(key, memoryview(block))
+    assert small.get(key, len(block)) == block
+    assert not [path for path in (tmp_path / "small").rglob("*") if path.is_file()]
