@@ -320,7 +320,13 @@ def _to_bytes(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
-        return value.encode("utf-8", "surrogateescape")
+        try:
+            return value.encode("utf-8", "surrogateescape")
+        except UnicodeEncodeError as error:
+            raise UnsupportedError(
+                f"A string has the character {value[error.start]!r}, which cannot be encoded",
+                hint="Give it as bytes",
+            ) from None
     raise UnsupportedError(
         f"Expected an object array of bytes or str, found {type(value).__name__} in it",
         hint="Give the array a numeric dtype, or make every element bytes",

@@ -17,7 +17,7 @@ from urllib.parse import quote
 import numpy as np
 
 from ckptparse.dtypes import is_numeric, plain_dtype
-from ckptparse.errors import located
+from ckptparse.errors import UnsupportedError, located
 from ckptparse.files.placing import place_directory, place_file
 from ckptparse.foreign import INDEX_NAME, METADATA_NAME, NAMES_KEY, REPORT_NAME
 from ckptparse.sinks.options import (
@@ -131,8 +131,15 @@ def _member(name: str) -> str:
     return f"{_quoted(name[:_LONGEST_NAME])}~{digest}~"
 
 
-def _quoted(name: str) -> str:
-    return quote(name, safe=" /", errors="surrogateescape")
+def _quoted(name: str, safe: str = " /") -> str:
+    try:
+        return quote(name, safe=safe, errors="surrogateescape")
+    except UnicodeEncodeError as error:
+        raise UnsupportedError(
+            f"The name has the character {name[error.start]!r}, which cannot be encoded",
+            tensor=name,
+            hint="Rename it: rename={...}",
+        ) from None
 
 
 def _is_one_of_ours(names: Collection[str]) -> bool:
@@ -150,7 +157,7 @@ def _free_name(name: str, taken: dict[str, int]) -> str:
         taken: The names that are taken, in small letters; and of each the highest number that was
             added to it, so that many names alike are not tried again and again.
     """
-    stem = quote(name, safe=" ", errors="surrogateescape")[:_LONGEST_NAME]
+    stem = _quoted(name, " ")[:_LONGEST_NAME]
     if stem.partition(".")[0].rstrip().casefold() in _DEVICES:
         stem = f"~{stem}"
     free = first = f"{stem}.npy"

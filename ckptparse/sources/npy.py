@@ -8,6 +8,7 @@ in NULs are a type of two, the bytes and their length. A directory that `convert
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -208,6 +209,8 @@ def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         pairs = zip(texts.reshape(-1).tolist(), lengths.reshape(-1).tolist(), strict=True)
         # numpy drops the NULs at the end; the length tells how many there were.
         flat[:] = [text.ljust(length, b"\0")[:length] for text, length in pairs]
+    elif array.dtype.kind == "U":
+        flat[:] = _encoded(array)
     else:
         values = array.reshape(-1).tolist()
         if str in set(map(type, values)):
@@ -217,3 +220,23 @@ def strings_of(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
             ]
         flat[:] = values
     return out
+
+
+def _encoded(texts: npt.NDArray[Any]) -> list[bytes]:
+    """Return texts as UTF-8.
+
+    Raises:
+        MalformedError: A character is none, or half of one.
+    """
+    highest = 0
+    if texts.size and texts.dtype.itemsize:
+        # Of what is no character numpy makes no text, and says so in many ways.
+        words = np.ascontiguousarray(texts).reshape(-1).view(f"{texts.dtype.byteorder}u4")
+        highest = int(words.max())
+    try:
+        if highest > sys.maxunicode:
+            raise MalformedError(f"Expected characters up to 0x10ffff, found {highest:#x}")
+        return [text.encode("utf-8", "surrogateescape") for text in texts.reshape(-1).tolist()]
+    except UnicodeEncodeError as error:
+        found = ord(error.object[error.start])
+        raise MalformedError(f"Expected characters, found half of one, {found:#x}") from None

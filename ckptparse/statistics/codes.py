@@ -60,7 +60,7 @@ def to_numbers(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     These are the magnitudes of complex numbers, the lengths of strings, and 0 for other objects.
     """
     flat = values.reshape(-1)
-    if flat.dtype == object:
+    if flat.dtype.kind in "OSU":
         items = flat.tolist()
         lengths: Iterable[int] = map(len, items)
         if not _TEXTS.issuperset(map(type, items)):
@@ -101,7 +101,7 @@ def code_table(dtype: np.dtype[Any]) -> CodeTable:
 
 
 def _has_exact_codes(dtype: np.dtype[Any]) -> bool:
-    return dtype.kind not in "Oc" and dtype.itemsize <= 2
+    return dtype.kind not in "OSUc" and dtype.itemsize <= 2
 
 
 def _is_small_integer(dtype: np.dtype[Any]) -> bool:

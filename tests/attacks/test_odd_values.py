@@ -21,6 +21,15 @@ from ckptparse.limits import DEFAULT_LIMITS
 DIGITS = "9" * 5000
 """More than Python takes for a number at once."""
 VALUES = np.arange(1000.0)
+HALF = "x\ud800"
+"""A name, or a text, that is no text."""
+FORMATS: dict[str, Any] = {
+    "m.npz": "npz",
+    "m/": "npy",
+    "m.safetensors": "safetensors",
+    "m.h5": "hdf5",
+    "m.ckpt": "v2",
+}
 
 
 @pytest.fixture
@@ -182,3 +191,52 @@ def test_an_output_of_no_kind_that_there_is_is_malformed(
         path.write_text(json.dumps(told))
         with pytest.raises(ckptparse.MalformedError, match="what was written"):
             ckptparse.replay(path, tmp_path / "out" / "again.npz")
+
+
+@pytest.mark.parametrize("number", [0xD800, 0xDFFF, 0x110000, 0xFFFFFFFF], ids=hex)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_texts_of_numpy_that_hold_no_characters_are_malformed(
+    number: int, order: str, tmp_path: Path
+) -> None:
+    texts = np.array([[65, number, 66], [67, 0, 0]], f"{order}u4").view(f"{order}U3")
+    np.savez(tmp_path / "m.npz", words=texts)
+    jobs = (
+        lambda path: ckptparse.convert(path, tmp_path / "out" / "m", format="v2"),
+        lambda path: ckptparse.convert(path, tmp_path / "out.npz"),
+        lambda path: ckptparse.diff(path, path),
+        ckptparse.stats,
+    )
+    (tmp_path / "out").mkdir()
+    for job in jobs:
+        with pytest.raises(ckptparse.MalformedError, match="Expected characters"):
+            job(tmp_path / "m.npz")
+
+
+def test_texts_of_numpy_that_hold_characters_are_bytes(tmp_path: Path) -> None:
+    # Turned in memory, of no elements, of no characters; a byte that is no UTF-8 stands as half.
+    wanted = {
+        "columns": np.asfortranarray(np.array([["ä", "bb"], ["", "\U0010ffff"]])),
+        "none": np.zeros((0, 2), "U4"),
+        "empty": np.zeros(2, "U0"),
+        "byte": np.array(["\udc80a"], ">U2"),
+    }
+    np.savez(tmp_path / "m.npz", **wanted)
+    ckptparse.convert(tmp_path / "m.npz", tmp_path / "out.ckpt", format="v2")
+    found = ckptparse.read(tmp_path / "out.ckpt")
+    for name, texts in wanted.items():
+        encoded = [text.encode("utf-8", "surrogateescape") for text in texts.reshape(-1)]
+        assert found[name].reshape(-1).tolist() == encoded
+        assert found[name].shape == texts.shape
+
+
+@pytest.mark.parametrize("target", ["m.npz", "m/", "m.safetensors", "m.h5", "m.ckpt"])
+def test_a_half_character_of_the_caller_is_not_written(
+    target: str, prefix: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "out" / target
+    with pytest.raises(ckptparse.UnsupportedError, match=r"UTF-8|encoded"):
+        ckptparse.convert(prefix, out, format=FORMATS[target], rename={"w": HALF})
+    if target != "m.safetensors":
+        with pytest.raises(ckptparse.UnsupportedError, match="encoded"):
+            ckptparse.convert({"w": np.array([HALF], object)}, out, format=FORMATS[target])
+    assert not list((tmp_path / "out").rglob("*.*"))
