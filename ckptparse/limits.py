@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
+from typing import SupportsIndex
 
 from ckptparse.errors import LimitError
 
@@ -59,6 +60,9 @@ _OBJECT_BYTES = 512
 PARTS_AN_OBJECT, VALUES_AN_OBJECT, NUMBERS_AN_OBJECT = 4, 8, 32
 """Children, attributes and slots; values in a structure; dimensions and numbers of objects, that
 count as one object; see `Limits.objects`."""
+_MOST = 1 << 62
+"""What a limit is at most: nothing has more bytes, and a sum of two is still a number that
+`islice` takes."""
 _LEAST_BYTES = 2
 """Bytes of an object in a message, at least: a tag and a length."""
 
@@ -217,6 +221,25 @@ class Limits:
     cache_bytes: int = 1 << 34
     """What `cache=` keeps on the disk, of all checkpoints together. The least recently used goes
     first."""
+
+    def __post_init__(self) -> None:
+        """Take more than can be of anything as a limit that is never reached.
+
+        Raises:
+            TypeError: One is no whole number.
+            ValueError: One is negative.
+        """
+        for part in fields(self):
+            value = getattr(self, part.name)
+            if not isinstance(value, SupportsIndex):
+                raise TypeError(
+                    f"Expected Limits.{part.name} to be a whole number, found "
+                    f"{type(value).__name__}"
+                )
+            if value.__index__() < 0:
+                raise ValueError(f"Expected Limits.{part.name} to be 0 or more, found {value}")
+            if value.__index__() > _MOST:
+                object.__setattr__(self, part.name, _MOST)
 
     def __repr__(self) -> str:
         changed = [

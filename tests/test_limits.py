@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -246,3 +247,34 @@ def test_tensors_over_each_other_are_mapped_if_the_size_of_the_file_allows_so_ma
     assert caught.value.limit == "small_tensors"
     for limits, mmap in ((Limits(small_tensors=40), True), (Limits(small_tensors=39), False)):
         assert len(ckptparse.read(tmp_path / "m", mmap=mmap, limits=limits)) == 40
+
+
+HIGHEST = dict.fromkeys((part.name for part in fields(Limits)), 10**30)
+
+
+@pytest.mark.parametrize("limit", HIGHEST)
+@pytest.mark.parametrize("value", [0, 10**30])
+def test_no_limit_is_too_low_or_too_high_to_be_one(tmp_path: Path, limit: str, value: int) -> None:
+    prefix = small_bundle().write(tmp_path / "m")
+    limits = Limits(**{limit: value})
+    for call in (ckptparse.identify, ckptparse.read, *REPORTING.values(), ckptparse.scan):
+        for path in (prefix, f"{prefix}.index"):
+            with suppress(ckptparse.CheckpointError):
+                call(path, limits=limits)
+    with suppress(ckptparse.CheckpointError):
+        list(ckptparse.annotate(f"{prefix}.index", limits=limits))
+    with suppress(ckptparse.CheckpointError):
+        ckptparse.recover(prefix, evidence=[f"{prefix}.index"], limits=limits)
+
+
+def test_limits_beyond_all_sizes_are_the_same_one() -> None:
+    assert Limits(**HIGHEST) == Limits(**dict.fromkeys(HIGHEST, 10**20))
+    assert Limits(entries=10**12).entries == 10**12
+
+
+@pytest.mark.parametrize(
+    ("value", "error"), [(-1, ValueError), (1.5, TypeError), ("7", TypeError), (None, TypeError)]
+)
+def test_what_is_no_number_of_things_is_no_limit(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=r"Limits\.entries"):
+        Limits(entries=value)

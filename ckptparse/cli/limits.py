@@ -8,6 +8,7 @@ from typing import Annotated
 import ckptparse
 from ckptparse.cli.errors import UsageError
 from ckptparse.cli.options import Option
+from ckptparse.cli.sizes import read_count
 
 __all__ = ["LimitOption", "read_limits"]
 
@@ -36,10 +37,11 @@ def read_limits(given: list[str] | None) -> ckptparse.Limits:
                 f"Expected NAME=NUMBER with the name of a limit, found {text!r}",
                 f"the limits are {', '.join(known)}",
             )
-        if not (number.isascii() and number.isdecimal()):
+        value = read_count(number)
+        if value is None:
             raise UsageError(
                 f"Expected a whole number for the limit {name}, found {number!r}",
                 f"give it as {name}=1000000",
             )
-        changed[name] = int(number)
+        changed[name] = value
     return replace(ckptparse.DEFAULT_LIMITS, **changed)

@@ -19,7 +19,9 @@ __all__ = ["Part", "Selection", "find_tensor", "pattern_not_found"]
 
 Index = tuple[int | slice | EllipsisType, ...]
 _SUFFIX = re.compile(r"(?s)(?P<name>.+)\[(?P<index>[^\[\]]*)\]")
-_PART = re.compile(r"(?P<start>-?\d+)?(?P<colon>:(?P<stop>-?\d+)?(?::(?P<step>-?\d+)?)?)?")
+_PART = re.compile(
+    r"(?P<start>-?\d{1,18})?(?P<colon>:(?P<stop>-?\d{1,18})?(?::(?P<step>-?\d{1,18})?)?)?"
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,11 @@ import re
 
 from ckptparse.cli.errors import UsageError
 
-__all__ = ["parse_size"]
+__all__ = ["parse_size", "read_count"]
 
-_SIZE = re.compile(r"(?i)(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?")
+_SIZE = re.compile(r"(?i)(\d{1,18}(?:\.\d+)?)\s*([kmgt]?)(i?)b?")
+_MOST_DIGITS = 18
+"""Of a number: more than these say more than there can be of anything."""
 _POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -26,3 +28,9 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise UsageError(f"Expected a size such as 5GB or 200MiB, found '{text}'")
     return size
+
+
+def read_count(text: str) -> int | None:
+    """Return a whole number from 0 on; None if the text is none, or of more than 18 digits."""
+    is_count = text.isascii() and text.isdecimal() and len(text) <= _MOST_DIGITS
+    return int(text) if is_count else None

@@ -55,7 +55,8 @@ def open_case(
         files.begin(2 * files.held_bytes)
         return Case(survey, [read_legacy_view(survey, files, correct=correct)], files)
     limits = context.limits
-    most = limits.shards
+    # One is looked at whatever is allowed: the checkpoint's own is the first.
+    most = max(1, limits.shards)
     if len(survey.indexes) > most:
         most += files.held_bytes >> _INDEX_SHIFT
     views = [read_view(index, survey, files, correct=correct) for index in survey.indexes[:most]]

@@ -132,6 +132,7 @@ def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
     Raises:
         MalformedError: A rule file, or an expression, is broken.
         CheckpointNotFoundError: There is no such rule file.
+        LimitError: A tensor would be cut into more parts than `Limits.small_tensors`.
     """
     rules = RuleSet()
     if isinstance(rename, (str, os.PathLike)):
@@ -150,12 +151,16 @@ def make_rules(rename: Rename, split: Split, limits: Limits) -> RuleSet:
         rules = RuleSet(Renamer([(_compile(old), new) for old, new in rename], limits))
     if not split:
         return rules
-    cuts = tuple(_cut(part, into) for part, into in split.items())
+    cuts = tuple(_cut(part, into, limits) for part, into in split.items())
     return replace(rules, split=cuts + rules.split)
 
 
-def _cut(part: str, into: int | Sequence[str]) -> tuple[re.Pattern[str], tuple[str, ...]]:
+def _cut(
+    part: str, into: int | Sequence[str], limits: Limits
+) -> tuple[re.Pattern[str], tuple[str, ...]]:
     """Return a rule for a part of names: `qkv` stands in `layer_0/qkv/kernel`, not in `qkv_2/w`."""
+    if isinstance(into, int):
+        limits.check("small_tensors", into, f"The number of parts of {part!r}")
     names = tuple(f"{part}_{n}" for n in range(into)) if isinstance(into, int) else tuple(into)
     if not names or isinstance(into, str):
         raise ValueError(f"split gives a number of parts, or their names, not {into!r}")

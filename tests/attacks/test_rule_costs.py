@@ -65,3 +65,14 @@ def test_names_do_not_grow_without_end(rules: list[tuple[str, str]], tmp_path: P
 def test_a_name_may_become_a_long_one(tmp_path: Path) -> None:
     done = convert(tmp_path, [("kernel", "k" * 5000), ("(.*)", r"\1/\1")])
     assert done.rows[0].new == "/".join(["dense/" + "k" * 5000] * 2) + "/"
+
+
+def test_a_tensor_is_cut_into_no_more_parts_than_there_may_be(tmp_path: Path) -> None:
+    prefix = ckptparse.write(tmp_path / "m", {"dense/kernel": np.ones((2, 2), np.float32)})
+    for count in (20_001, 10**400):
+        with pytest.raises(ckptparse.LimitError, match="parts of 'kernel'") as caught:
+            ckptparse.convert(prefix, tmp_path / "out.npz", split={"kernel": count})
+        assert caught.value.limit == "small_tensors"
+    with pytest.raises(ckptparse.UnsupportedError, match="equal parts"):
+        ckptparse.convert(prefix, tmp_path / "out.npz", split={"kernel": 20_000})
+    ckptparse.convert(prefix, tmp_path / "out.npz", split={"kernel": 2})

@@ -390,3 +390,27 @@ def test_a_hint_names_options_and_no_arguments_of_python(call: Call) -> None:
     ckptparse.write("out/s/../names", {"w": np.array([1], "f4"), "q": np.array([b"a"], object)})
     done = call("ckptparse convert out/names run/../n.safetensors --naming checkpoint")
     assert "--store-bits" in done.err and "=True" not in done.err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "ls run --limit entries={}",
+        "show run 'global_step[{}]'",
+        "show run 'layer0/kernel[::{}]'",
+        "convert run out/m.npz --split kernel={}",
+        "convert run out/m.safetensors --max-shard-size {}",
+        "convert run out/m.safetensors --max-shard-size {}TB",
+    ],
+)
+@pytest.mark.parametrize("digits", [400, 5_000])
+def test_a_number_of_very_many_digits_is_none(call: Call, command: str, digits: int) -> None:
+    done = call(f"ckptparse {command.format('9' * digits)}")
+    assert done.code == 2 and "error: Expected" in done.err
+    assert not any(Path("out").iterdir())
+
+
+def test_nothing_is_cut_into_no_parts_or_more_than_there_may_be(call: Call) -> None:
+    assert "Expected PART=" in call("ckptparse convert run out/m.npz --split kernel=0").err
+    done = call(f"ckptparse convert run out/m.npz --split kernel={10**12}")
+    assert done.code == 2 and "small_tensors" in done.err

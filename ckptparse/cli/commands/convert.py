@@ -27,7 +27,7 @@ from ckptparse.cli.parameters import (
 )
 from ckptparse.cli.progress import working
 from ckptparse.cli.running import GOOD, Run
-from ckptparse.cli.sizes import parse_size
+from ckptparse.cli.sizes import parse_size, read_count
 from ckptparse.cli.writing import check_outputs
 from ckptparse.text import count, escape, shape_text, size_text
 
@@ -207,9 +207,10 @@ def _splits(split: list[str] | None) -> dict[str, int | list[str]] | None:
     found: dict[str, int | list[str]] = {}
     for rule in split:
         part, mark, into = rule.partition("=")
-        if not mark or not part or not into:
+        count = read_count(into)
+        if not mark or not part or not into or count == 0 or (count is None and into.isdecimal()):
             raise UsageError(f"Expected PART=A,B or PART=3, found '{rule}'")
-        found[part] = int(into) if into.isdecimal() else into.split(",")
+        found[part] = into.split(",") if count is None else count
     return found
 
 
