@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import lzma
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -271,6 +272,52 @@ def test_files_and_checkpoints_of_a_directory_that_are_left_out_are_told(
     ((where, _, message),) = unsearched(ckptparse.recover(prefix, evidence=[others]))
     assert where == str(others)
     assert "4 files were looked at" in message
+
+
+def save_arrays(directory: Path, count: int) -> None:
+    directory.mkdir()
+    for number in range(count):
+        np.save(directory / f"v{number}.npy", np.arange(number, number + 3, dtype=np.float32))
+
+
+def test_four_npy_files_of_a_directory_count_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = lost(tmp_path / "damaged")
+    monkeypatch.setattr(gather, "_FREE_FILES", 10)
+    save_arrays(tmp_path / "arrays", 40)
+    assert unsearched(ckptparse.recover(prefix, evidence=[tmp_path / "arrays"])) == []
+    save_arrays(tmp_path / "more", 80)
+    ((_, _, message),) = unsearched(ckptparse.recover(prefix, evidence=[tmp_path / "more"]))
+    assert re.search("4. files were looked at", message)
+
+
+def test_of_datasets_beyond_the_limit_the_first_are_read(tmp_path: Path) -> None:
+    prefix = lost(tmp_path / "damaged")
+    with h5py.File(tmp_path / "m.h5", "w") as file:
+        file.create_dataset("a", data=WEIGHTS, compression="gzip")
+        for number in range(20):
+            file.create_dataset(f"b{number}", data=np.arange(9.0), compression="gzip")
+    # Each counts as eight or nine; that of the weights as some more.
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "m.h5"], limits=Limits(members=100))
+    assert recovery["w"].status == "corrected"
+    assert np.array_equal(recovery["w"].read(), WEIGHTS)
+    few = ckptparse.recover(prefix, evidence=[tmp_path / "m.h5"], limits=Limits(members=9))
+    ((_, _, message),) = unsearched(few)
+    assert "Limits.members" in message
+
+
+def test_files_that_are_only_called_npy_count_as_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = lost(tmp_path / "damaged")
+    monkeypatch.setattr(gather, "_MOST_MISNAMED", 2)
+    save_arrays(tmp_path / "arrays", 3)
+    for number in range(3):
+        (tmp_path / "arrays" / f"x{number}.npy").write_bytes(b"something else" * 9)
+    ((where, _, message),) = unsearched(ckptparse.recover(prefix, evidence=[tmp_path / "arrays"]))
+    assert where == str(tmp_path / "arrays" / "x2.npy")
+    assert "named .npy" in message
 
 
 def test_one_problem_counts_the_files_beyond_twenty() -> None:

@@ -113,7 +113,7 @@ def iter_datasets(
     """Iterate over the datasets of numbers, those first that only h5py can read.
 
     Nothing if it is not installed, or the file is damaged. Those that would take more than
-    `Limits.decompressed_bytes` are left out, and all if there are more than `Limits.members`.
+    `Limits.decompressed_bytes` are left out, and those beyond `Limits.members`.
 
     Args:
         source: The file.
@@ -141,23 +141,27 @@ def _list_datasets(
     h5py = load_h5py()
     bounds = Packed(h5py, source.size, members)
     packed, named = [], []
-    for name, dataset in iter_dataset_ids(h5py, file, limits, members, size=source.size):
-        # One of no shape is empty.
-        if dataset.shape is None or dataset.dtype.kind not in "iufcb":
-            continue
-        offset, size = dataset.get_offset(), dataset.get_storage_size()
-        if offset is not None:
-            if offset <= source.size - size:
-                named.append(NamedDataset(source, name, offset, size))
-            continue
-        with suppress(UnsupportedError):
-            bounds.take(dataset)
-            size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
-            if held_bytes(h5py, dataset, size) > limits.decompressed_bytes:
-                note(
-                    f"a dataset has more bytes than Limits.decompressed_bytes "
-                    f"({limits.decompressed_bytes}) allows (raise the limit)"
-                )
-            elif size:
-                packed.append((name, size))
+    try:
+        for name, dataset in iter_dataset_ids(h5py, file, limits, members, size=source.size):
+            # One of no shape is empty.
+            if dataset.shape is None or dataset.dtype.kind not in "iufcb":
+                continue
+            offset, size = dataset.get_offset(), dataset.get_storage_size()
+            if offset is not None:
+                if offset <= source.size - size:
+                    named.append(NamedDataset(source, name, offset, size))
+                continue
+            with suppress(UnsupportedError):
+                bounds.take(dataset)
+                size = math.prod(map(int, dataset.shape)) * dataset.dtype.itemsize
+                if held_bytes(h5py, dataset, size) > limits.decompressed_bytes:
+                    note(
+                        f"a dataset has more bytes than Limits.decompressed_bytes "
+                        f"({limits.decompressed_bytes}) allows (raise the limit)"
+                    )
+                elif size:
+                    packed.append((name, size))
+    except LimitError as error:
+        # What was listed before is no less than it is.
+        note(error.message)
     return packed, named

@@ -24,11 +24,18 @@ from ckptparse.limits import Limits
 from ckptparse.recovery.evidence.axes import TensorForm, Turned, TurnedFile
 from ckptparse.recovery.evidence.bounds import Bounds
 from ckptparse.recovery.evidence.containers import iter_parts
+from ckptparse.recovery.evidence.datasets import DatasetSource
 from ckptparse.recovery.evidence.fitting import Allowance
 from ckptparse.recovery.evidence.graphs import iter_graphs
 from ckptparse.recovery.evidence.members import Listings, Member
 from ckptparse.recovery.evidence.names import Names
-from ckptparse.recovery.evidence.payloads import SMALLEST, Match, find_anywhere, find_payloads
+from ckptparse.recovery.evidence.payloads import (
+    SMALLEST,
+    Match,
+    Sought,
+    find_anywhere,
+    find_payloads,
+)
 from ckptparse.recovery.evidence.sought import Runs
 from ckptparse.recovery.evidence.together import find_together
 from ckptparse.recovery.workers import CALLER, Workers
@@ -41,6 +48,11 @@ _FREE_FILES = 1_000
 _BYTES_A_FILE = 1 << 12
 """Files in directories that are looked at, in all; of small ones 1,000, and one for each 4 KiB of
 the files before: each takes half a millisecond. Those beyond are left out."""
+_NPY = 4
+"""How many `.npy` files count as one: each holds one array. Of those that hold something else, 256
+are looked at."""
+_SUFFIX = ".npy"
+_MOST_MISNAMED = 256
 _MOST_COPIES = 8
 """Indexes that may be copies of the checkpoint's own: a block that is damaged is read in each."""
 _FREE_CHECKPOINTS = 64
@@ -56,6 +68,9 @@ _ALONE = 3 / 4
 """Share of the chance that is left, for runs that are found alone; those that lie together take
 half. It is `HIGHEST_CHANCE` for all files and runs: each position and run adds 1 in 2^32."""
 
+_KEPT, _MOST_KEPT = 1 << 12, 1 << 25
+"""Bytes of a packed dataset that are kept, and of all together: to read it again takes a
+millisecond."""
 _FREE_PARTS = 100
 _BYTES_A_PART = 1 << 16
 """Members of archives that are searched anywhere, in all, and for how many bytes of the archives
@@ -182,6 +197,7 @@ class Evidence:
         self.context = context
         self.bounds = Bounds()
         self.listings = Listings()
+        self._kept = 0
         self._folders = Folders(context)
         self.paths = tuple(paths)
         for path in self.paths:
@@ -201,18 +217,19 @@ class Evidence:
     def _walked(self) -> tuple[tuple[str, ...], int]:
         """Every file, and how many bytes they have together."""
         found: dict[str, None] = {}
-        held = 0
+        held = taken = 0
         walk = Walk(self.context.storage)
         for path in self.paths:
             for file, size in self._walk(path, walk):
+                if file not in found:
+                    taken += 1 if file.endswith(_SUFFIX) else _NPY
                 found[file] = None
                 held += size
                 most = min(_MOST_FILES, _FREE_FILES + held // _BYTES_A_FILE)
-                if len(found) > most:
+                if taken > most * _NPY or len(found) > _MOST_FILES:
                     del found[file]
-                    self.bounds.note(
-                        path, f"{count(most, 'file')} were looked at (name those that matter)"
-                    )
+                    what = f"{count(len(found), 'file')} were looked at (name those that matter)"
+                    self.bounds.note(path, what)
                     return tuple(found), held
             if walk.is_cut:
                 what = f"{MOST_FOLDERS:,} directories were looked at (name those that matter)"
@@ -221,12 +238,18 @@ class Evidence:
 
     @cached_property
     def kinds(self) -> dict[str, str]:
-        """What each file is, as `identify` says."""
+        """What each file that is looked into is, as `identify` says."""
         found = {}
         indexes: Indexes = {}  # Each is read once, and not for each of its data files.
+        misnamed = 0
         for path in self.files:
             identity = identity_of(path, self.context, indexes)
-            found[path] = "unknown" if identity is None else identity.kind
+            kind = "unknown" if identity is None else identity.kind
+            misnamed += path.endswith(_SUFFIX) and kind != "npy"
+            if misnamed <= _MOST_MISNAMED or kind == "npy" or not path.endswith(_SUFFIX):
+                found[path] = kind
+            else:
+                self.bounds.note(path, "too many files are named .npy and hold something else")
         return found
 
     @property
@@ -300,25 +323,28 @@ class Evidence:
         Raises:
             StorageError: A worker failed.
         """
-        left = dict(wanted)
+        left = dict.fromkeys(wanted)
+        sought = Sought(wanted, wanted)
         found: dict[Wanted, Found] = {}
         anywhere = _Anywhere(list_runs, self.context.limits, workers, self.bounds)
-        for path in self.files:
+        for path in self.kinds:
             if not left:
                 break
+            here: dict[Wanted, None] = {}
             try:
                 with closing(self.context.storage.open(path)) as source:
-                    for match in self._iter_matches(
-                        source, self.kinds[path], left, anywhere, names
-                    ):
+                    for match in self._iter_matches(source, sought, left, anywhere, names):
+                        here[match.wanted] = None
                         self._keep_surest(match, path, source, found)
             except CheckpointError as error:
                 # A file that cannot be read gives nothing.
                 if error is workers.failure:
                     raise
             # What is unsure may be found by its name in another file.
-            for item in [item for item, one in found.items() if one.chance <= HIGHEST_CHANCE]:
-                left.pop(item, None)
+            for item in here:
+                if found[item].chance <= HIGHEST_CHANCE:
+                    left.pop(item, None)
+                    sought.drop(item)
         return found
 
     def _keep_surest(
@@ -333,25 +359,27 @@ class Evidence:
     def _iter_matches(
         self,
         source: Source,
-        kind: str,
-        wanted: Mapping[Wanted, Collection[TensorForm]],
+        sought: Sought,
+        left: Collection[Wanted],
         anywhere: _Anywhere,
         names: Names | None,
     ) -> Iterator[Match]:
         """Iterate over runs at places that a container names; in an unknown file, anywhere."""
         found = set()
         limits, note = self.context.limits, self.bounds.of(source.path)
-        for match in find_payloads(
-            source, wanted, limits=limits, forms=wanted, note=note, names=names
-        ):
+        for match in find_payloads(source, sought, limits=limits, note=note, names=names):
             found.add(match.wanted)
             yield match
-        if kind in _UNKNOWN:
-            yield from anywhere.find(source, [item for item in wanted if item not in found])
+        if self.kinds[source.path] in _UNKNOWN:
+            yield from anywhere.find(source, [item for item in left if item not in found])
 
     def _file_of(self, match: Match, path: str, source: Source) -> DataFile:
         part = match.source
-        member = None if part is source else Member(part.path, self.context, self.listings)
+        held = None
+        if isinstance(part, DatasetSource) and part.size <= _KEPT and self._kept < _MOST_KEPT:
+            self._kept += part.size
+            held = part.read_at(0, part.size)
+        member = None if part is source else Member(part.path, self.context, self.listings, held)
         inside = None if member is None else member.within(path)
         if match.turned is None:
             return DataFile(path, member, inside)

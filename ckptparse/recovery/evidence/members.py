@@ -107,6 +107,8 @@ class Member:
     name: str
     context: Context
     listings: Listings = field(compare=False, repr=False)
+    held: bytes | None = field(default=None, compare=False, repr=False)
+    """Its bytes, if they are few and take long to read again."""
 
     def within(self, path: str) -> str:
         """Return the name that it has in the archive at a path, or in what that unpacks to."""
@@ -118,6 +120,8 @@ class Member:
         Raises:
             CheckpointNotFoundError: The archive has changed and does not hold it any more.
         """
+        if self.held is not None:
+            return MemorySource(self.name, self.held)
         known = self.listings.open(source, self.name, self.context)
         if known is not None:
             return known

@@ -21,7 +21,15 @@ from ckptparse.recovery.evidence.datasets import NamedDataset
 from ckptparse.recovery.evidence.names import MOST_NAMESAKES, Names
 from ckptparse.recovery.workers import CALLER, Piece, Workers
 
-__all__ = ["LARGEST", "SMALLEST", "Match", "find_anywhere", "find_payloads", "iter_pieces"]
+__all__ = [
+    "LARGEST",
+    "SMALLEST",
+    "Match",
+    "Sought",
+    "find_anywhere",
+    "find_payloads",
+    "iter_pieces",
+]
 
 _PIECE = 1 << 25
 """Bytes that are searched at once; their registers take as much memory again."""
@@ -72,9 +80,42 @@ class Match:
 Forms = Mapping[Wanted, Collection[TensorForm]]
 
 
+class Sought:
+    """Runs that are sought in one file after another, each until it is surely found.
+
+    Attributes:
+        left: Checksums by size. One that was found stays there while that is not sure.
+    """
+
+    def __init__(self, wanted: Iterable[Wanted], forms: Forms | None = None) -> None:
+        """Take the runs in their order, and of those that are tensors their shapes."""
+        items = list(wanted)
+        self.left = _by_size(items, _SMALLEST_NAMED)
+        self._after = dict(pairwise(items))
+        self._forms: dict[int, set[TensorForm]] = defaultdict(set)
+        for item, these in (forms or {}).items():
+            self._forms[item.size].update(these)
+        self._turned: dict[int, list[Turned]] = {}
+
+    def drop(self, item: Wanted) -> None:
+        """Seek a run no more."""
+        self.left.get(item.size, set()).discard(item.crc)
+
+    def following(self, item: Wanted) -> Wanted | None:
+        """Return the run that is expected behind another."""
+        return self._after.get(item)
+
+    def turned(self, size: int) -> list[Turned]:
+        """Return how the axes of tensors of a size may lie."""
+        if size not in self._turned:
+            forms = self._forms.get(size, ())
+            self._turned[size] = [Turned(form, axes) for form in forms for axes in orders_of(form)]
+        return self._turned[size]
+
+
 def find_payloads(
     source: Source,
-    wanted: Iterable[Wanted],
+    wanted: Iterable[Wanted] | Sought,
     *,
     limits: Limits,
     forms: Forms | None = None,
@@ -85,16 +126,18 @@ def find_payloads(
 
     Args:
         source: The file.
-        wanted: The runs. Those of fewer than 5 bytes are not sought. Behind one that was found the
-            next one is expected: it fits by chance 1 in 2^32, however many are sought.
+        wanted: The runs; or what is left of them, after other files. Those of fewer than 5 bytes
+            are not sought. Behind one that was found the next one is expected: it fits by chance 1
+            in 2^32, however many are sought.
         limits: Bounds on what is unpacked.
         forms: Of runs that are tensors: their shapes. They are found with their axes in another
             order, too.
         note: Is told what was left out.
         names: What runs are called. One that has its name there fits by chance as seldom.
     """
-    hits = _Hits(source, list(wanted), names)
-    turner = _Turner(forms or {}, limits, source.size, note)
+    sought = wanted if isinstance(wanted, Sought) else Sought(wanted, forms)
+    hits = _Hits(source, sought, names)
+    turner = _Turner(sought, limits, source.size, note)
     places = _FREE_TRIES + source.size // _BYTES_A_TRY
     read = _FREE_TRIED + _MOST_TRIED * source.size
     for part in iter_parts(source, limits=limits, note=note):
@@ -128,17 +171,13 @@ def _iter_sought(
 
 
 class _Hits:
-    """What of some runs is still sought, and how often something else may have fitted by chance.
+    """How often something else than runs that are sought may have fitted by chance."""
 
-    Attributes:
-        left: Checksums by size. One that was found stays there while that is not sure.
-    """
-
-    def __init__(self, source: Source, wanted: Sequence[Wanted], names: Names | None) -> None:
-        self.left = _by_size(wanted, _SMALLEST_NAMED)
+    def __init__(self, source: Source, sought: Sought, names: Names | None) -> None:
+        self.left = sought.left
         self._source = source
         self._names = names
-        self._after = dict(pairwise(wanted))
+        self._sought = sought
         self._following: Wanted | None = None
         self._tried = self._expected = 0
         self._unsure: dict[Wanted, float] = {}
@@ -147,7 +186,7 @@ class _Hits:
         """Count a place that is tried; tell whether it has a checksum that is sought."""
         self._tried += 1
         self._expected += self._following is not None
-        return crc in self.left[size]
+        return crc in self.left.get(size, ())
 
     def take(self, part: Source, place: Candidate, crc: int, turned: Turned | None) -> Match | None:
         """Return what was found at a place that fits; None if it is known with a lower chance."""
@@ -160,9 +199,9 @@ class _Hits:
             called = self._name_of(part, place, item)
             hits = hits if called is None else min(hits, self._tried * MOST_NAMESAKES)
         chance = hits / _CHECKSUMS
-        self._following = self._after.get(item)
+        self._following = self._sought.following(item)
         if chance <= HIGHEST_CHANCE:
-            self.left[item.size].discard(crc)
+            self._sought.drop(item)
         elif chance >= self._unsure.get(item, 1.0):
             return None
         else:
@@ -193,15 +232,9 @@ def _read_as(
 class _Turner:
     """Puts the axes of runs in the orders that converters use; those that fitted come first."""
 
-    def __init__(self, forms: Forms, limits: Limits, size: int, note: Note) -> None:
+    def __init__(self, sought: Sought, limits: Limits, size: int, note: Note) -> None:
         self._note = note
-        found: dict[int, set[TensorForm]] = defaultdict(set)
-        for item, these in forms.items():
-            found[item.size].update(these)
-        self._turned = {
-            size: [Turned(form, axes) for form in these for axes in orders_of(form)]
-            for size, these in found.items()
-        }
+        self._turned = sought.turned
         self._fitted: Counter[tuple[int, ...]] = Counter()
         # A run is in memory twice while it is turned.
         self._largest = min(LARGEST_TURNED, limits.memory_bytes // 2)
@@ -209,7 +242,7 @@ class _Turner:
 
     def takes(self, size: int) -> bool:
         """Tell whether a run of that size may be a tensor that was turned."""
-        if not self._turned.get(size):
+        if not self._turned(size):
             return False
         if size > min(self._largest, self._left):
             self._note("not all tensors were tried with their axes in another order")
@@ -218,7 +251,7 @@ class _Turner:
 
     def checksums(self, data: bytes) -> Iterator[tuple[int, Turned]]:
         """Iterate over the checksums of a run in other orders."""
-        for turned in sorted(self._turned[len(data)], key=lambda one: -self._fitted[one.axes]):
+        for turned in sorted(self._turned(len(data)), key=lambda one: -self._fitted[one.axes]):
             if not self.takes(len(data)):
                 return
             self._left -= len(data)
@@ -321,7 +354,7 @@ def iter_pieces(
         yield Piece(start, size, piece, _WORD, dict.fromkeys(remainders, items))
 
 
-def _by_size(wanted: Iterable[Wanted], smallest: int) -> Mapping[int, set[int]]:
+def _by_size(wanted: Iterable[Wanted], smallest: int) -> dict[int, set[int]]:
     sizes: dict[int, set[int]] = defaultdict(set)
     for item in wanted:
         if item.size >= smallest:
