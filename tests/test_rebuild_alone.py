@@ -23,6 +23,7 @@ from ckptparse.recovery.rebuild.inner_strings import LARGEST, find_inner_strings
 from ckptparse.recovery.rebuild.items import iter_items
 from ckptparse.recovery.rebuild.names import nearest_name
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
+from ckptparse.recovery.rebuild.states import find_states
 
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 GRAPH = "_CHECKPOINTABLE_OBJECT_GRAPH"
@@ -241,7 +242,10 @@ def lost_index(directory: Path, values: list[tuple[str, str, Any]]) -> ckptparse
             added = message.nodes.add().attributes.add()
             added.name, added.checkpoint_key = attribute, stem
         for suffix, array in value.items() if isinstance(value, dict) else [("", value)]:
-            made.add(stem + suffix, array)
+            if isinstance(array, list):
+                made.add_variants(stem + suffix, array, (len(array),))
+            else:
+                made.add(stem + suffix, array)
     made.add(GRAPH, np.array(message.SerializeToString(), object))
     made.write(directory / "ckpt")
     (directory / "ckpt.index").unlink()
@@ -284,6 +288,53 @@ def test_the_tensors_of_a_table_and_those_around_it_are_found(tmp_path: Path, co
     found = recovery["lookup/.ATTRIBUTES/table-values"].read()
     assert found.tolist() == list(range(count))
     assert {str(one.status) for one in recovery.values()} == {"unverified"}
+
+
+def state_of(count: int) -> list[bytes]:
+    """Return the variants of an iterator's state; the longest has a length of two bytes."""
+    kind = "tensorflow::Iterator"
+    return [builder.variant_proto(kind, b"Iterator::Root@" * (n + 1)) for n in range(count)]
+
+
+@pytest.mark.parametrize("counts", [(1,), (16,), (3, 9)])
+def test_states_of_iterators_and_the_tensors_around_them_are_found(
+    counts: tuple[int, ...], tmp_path: Path
+) -> None:
+    values: list[tuple[str, str, Any]] = [("a", "VARIABLE_VALUE", weights_of(700))]
+    for number, count in enumerate(counts):
+        values.append((f"it{number}", "ITERATOR", {"_STATE": state_of(count)}))
+    values.append(("z", "VARIABLE_VALUE", weights_of(900)))
+    recovery = lost_index(tmp_path, values)
+    assert recovery["a" + VALUE].read().tobytes() == weights_of(700).tobytes()
+    assert recovery["z" + VALUE].read().tobytes() == weights_of(900).tobytes()
+    for number, count in enumerate(counts):
+        found = recovery[f"it{number}/.ATTRIBUTES/ITERATOR_STATE"].read()
+        assert [one.metadata for one in found] == [
+            b"Iterator::Root@" * (n + 1) for n in range(count)
+        ]
+    assert {str(one.status) for one in recovery.values()} == {"unverified"}
+
+
+def test_states_of_which_one_is_damaged_are_not_placed(tmp_path: Path) -> None:
+    good, bad = state_of(3), state_of(3)
+    data = b"".join(builder.variant_payload(one)[0] for one in (good, bad))
+    assert [(at, one.count) for at, one in find_states(MemorySource("x", data), 0, len(data))] == [
+        (0, 3),
+        (len(data) // 2, 3),
+    ]
+    changed = bytearray(data)
+    changed[len(data) // 2 + 30] ^= 1
+    found = find_states(MemorySource("x", bytes(changed)), 0, len(data))
+    # What follows the damaged variant goes on from a checksum that nothing gives.
+    assert [(at, one.count) for at, one in found] == [(0, 3)]
+
+
+def test_states_that_say_any_length_are_sought_in_bounded_time() -> None:
+    head = b"\n\x14tensorflow::Iterator"
+    data = (b"\xff\xff\x3f" + head) * 40_000
+    begin = time.process_time()
+    assert find_states(MemorySource("x", data), 0, len(data)) == []
+    assert time.process_time() - begin < 2
 
 
 def test_a_saved_vocabulary_does_not_hide_the_weights(fixtures: Path, tmp_path: Path) -> None:

@@ -25,7 +25,14 @@ from ckptparse.graph.object_graph import ObjectGraph
 from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
-from ckptparse.recovery.rebuild.items import TABLE_KEYS, TABLE_VALUES, Item, iter_items, split_table
+from ckptparse.recovery.rebuild.items import (
+    ITERATOR_STATE,
+    TABLE_KEYS,
+    TABLE_VALUES,
+    Item,
+    iter_items,
+    split_stem,
+)
 from ckptparse.recovery.rebuild.names import restore_names
 from ckptparse.recovery.rebuild.shapes import GivenTensor, ShapeMatches
 from ckptparse.recovery.rebuild.tiling import Known, Tile, tile
@@ -35,7 +42,7 @@ __all__ = ["tile_alone"]
 
 _MOST_FILES = 2
 """Data files that hold anything: one of all tensors, and one of the object graph alone."""
-_PARTS = {"table": ("-keys", "-values"), "ITERATOR": ("_STATE",)}
+_PARTS = {"table": ("-keys", "-values"), "ITERATOR": (ITERATOR_STATE,)}
 """What the names of tensors end with of which the graph has but the stem: tables, iterators."""
 _UNPLACED = "no index describes it; the object graph names it, and nothing tells its place or size"
 
@@ -184,7 +191,7 @@ def _view_of(case: Case, files: _Files, given: Sequence[GivenTensor]) -> IndexVi
     graph = _read_graph(case, place)
     if graph is None:
         return None
-    items = [one for item in iter_items(graph) for one in split_table(item)]
+    items = [one for item in iter_items(graph) for one in split_stem(item)]
     restore_names(case, {name for item in items for name in _tensors_of(item)})
     shapes = _find_shapes(items, graph, given)
     items = [_typed(item, shapes[item.key]) for item in items]
@@ -276,13 +283,18 @@ def _listed(one: Tile, given: GivenTensor | None, files: _Files, index: str) -> 
     )
     # A graph says nothing of dimensions: what is no scalar is given flat.
     single = one.item.count == 1 or (one.counted is not None and one.count == 1)
-    single = single and not one.item.key.endswith(TABLE_KEYS)
+    many = one.item.key.endswith(TABLE_KEYS) or one.data_type == DataType.DT_VARIANT
+    single = single and not many
     shape: tuple[int, ...] = () if single else (one.count,)
     if given is not None and math.prod(given.shape) == one.count:
         shape = given.shape
     place = files.shard, ByteRange(files.values, one.offset, one.size)
     rules = (EvidenceRule.OBJECT_GRAPH, EvidenceRule.GUESSED_SIZES, *one.rules)
-    return _make_listed(one.item.key, (one.data_type, shape), (doubt, rules), place, index)
+    listed = _make_listed(one.item.key, (one.data_type, shape), (doubt, rules), place, index)
+    if one.data_type == DataType.DT_VARIANT and one.counted is not None and listed.payload:
+        # Without their checksum, variants are not decoded.
+        return replace(listed, payload=replace(listed.payload, crc32c=one.counted.crc))
+    return listed
 
 
 def _make_listed(

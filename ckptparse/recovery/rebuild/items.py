@@ -21,12 +21,14 @@ from ckptparse.graph.object_node import VARIABLE_VALUE, ObjectNode
 from ckptparse.graph.slot_search import find_slots
 from ckptparse.problems import EvidenceRule
 
-__all__ = ["TABLE_KEYS", "TABLE_VALUES", "Item", "iter_items", "split_table"]
+__all__ = ["ITERATOR_STATE", "TABLE_KEYS", "TABLE_VALUES", "Item", "iter_items", "split_stem"]
 
 _STATE = "py_state"
 _TABLE = "/table"
 TABLE_KEYS, TABLE_VALUES = "/table-keys", "/table-values"
 """What the names of a lookup table's tensors end with; the graph has the stem alone."""
+_ITERATOR, ITERATOR_STATE = "/ITERATOR", "_STATE"
+"""The same of an iterator over a dataset."""
 _MOST_OPTIMIZERS = 64
 """Optimizers of one graph: to find the slots of one may take a walk over the whole graph."""
 _MEANS = frozenset({"m", "momentum"})
@@ -94,12 +96,16 @@ def iter_items(graph: ObjectGraph) -> Iterator[Item]:
     yield from last
 
 
-def split_table(item: Item) -> tuple[Item, ...]:
-    """Return the two tensors of a lookup table, which have as many elements; others as they are.
+def split_stem(item: Item) -> tuple[Item, ...]:
+    """Return the tensors that a key stands for; others as they are.
 
+    These are the two of a lookup table, which have as many elements, and the state of an iterator.
     Keras's vocabularies have strings as keys, and numbers as values.
     """
-    if item.data_type is not None or item.rule is not None or not item.key.endswith(_TABLE):
+    told = item.data_type is not None or item.rule is not None
+    if not told and item.key.endswith(_ITERATOR):
+        return (replace(item, key=item.key + ITERATOR_STATE, data_type=DataType.DT_VARIANT),)
+    if told or not item.key.endswith(_TABLE):
         return (item,)
     stem = item.key.removesuffix(_TABLE)
     keys = replace(item, key=stem + TABLE_KEYS)

@@ -32,6 +32,8 @@ from ckptparse.recovery.rebuild.inner_strings import LARGEST, find_inner_strings
 from ckptparse.recovery.rebuild.items import TABLE_KEYS, Item
 from ckptparse.recovery.rebuild.marks import find_marks
 from ckptparse.recovery.rebuild.pairs import Pair, find_pairs
+from ckptparse.recovery.rebuild.states import LARGEST as LARGEST_STATES
+from ckptparse.recovery.rebuild.states import find_states
 
 __all__ = ["Known", "Tile", "Tiling", "tile"]
 
@@ -140,6 +142,8 @@ class _Tiler:
         """First and last items of runs in which marks were looked for."""
         self._without_inner: set[tuple[int, int]] = set()
         """Where strings between others were looked for."""
+        self._without_states: set[tuple[int, int]] = set()
+        """Where states of iterators were looked for."""
         self._searched = False
         """Whether layers were looked for."""
         self._kernels = {item.group: item.kernel for item in items if item.kernel is not None}
@@ -212,7 +216,8 @@ class _Tiler:
             self._dead.update(run.items)
             return False
         return (
-            self._fill_ends(run)
+            self._fill_states(run)
+            or self._fill_ends(run)
             or self._fill_rest(open_ones, room - total)
             or self._fill_pairs(run, room - total, open_ones)
             or self._fill_blocks(run, sizes)
@@ -226,6 +231,21 @@ class _Tiler:
         item, width = self._items[number], self._items[number].width
         count = item.count if item.group not in self._counts else self._counts[item.group][0]
         return None if width is None or count is None else width * count
+
+    def _fill_states(self, run: _Run) -> bool:
+        """Place the states of iterators that lie in a run, if all of them are found there."""
+        tried = run.start, run.stop
+        numbers = [n for n in run.items if self._items[n].data_type == DataType.DT_VARIANT]
+        if not numbers or run.stop - run.start > LARGEST_STATES or tried in self._without_states:
+            return False
+        self._without_states.add(tried)
+        found = find_states(self._source, *tried)
+        if len(found) != len(numbers):
+            return False
+        for number, (offset, counted) in zip(numbers, found, strict=True):
+            self._counted[number] = counted
+            self._places[number] = offset, offset + counted.size
+        return True
 
     def _fill_ends(self, run: _Run) -> bool:
         """Place what is known at the start of a run, and at its end."""
