@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import builder
 import numpy as np
 import numpy.typing as npt
 import pytest
 from packages import ml_dtypes
 
+import ckptparse
 from ckptparse.dtypes import DataType
 from ckptparse.recovery import statistics
 from ckptparse.recovery.statistics import SECTOR, Judgement, _quantile, judge_elements
@@ -245,3 +248,34 @@ def test_quantiles_are_those_of_numpy() -> None:
         ordered = np.sort(rng.integers(0, most + 1, count))
         for share in (0.01, 0.5, 0.99):
             assert _quantile(ordered, share) == np.quantile(ordered, share)
+
+
+@pytest.mark.parametrize(
+    ("data_type", "highest"),
+    [(DataType.DT_BOOL, 1), (DataType.DT_INT4, 15), (DataType.DT_UINT2, 3)],
+)
+def test_bytes_that_no_writer_writes_look_wrong(data_type: int, highest: int) -> None:
+    rng = np.random.default_rng(1)
+    data = rng.integers(0, highest + 1, 3000).astype(np.uint8)
+    assert judge_elements(data.tobytes(), data_type).suspect == ()
+    data[[5, 6, 2999]] = highest + 1, 255, 0x53
+    assert judge_elements(data.tobytes(), data_type).suspect == ((5, 7), (2999, 3000))
+
+
+def test_of_very_many_bytes_that_no_writer_writes_pieces_are_told() -> None:
+    data = np.zeros(1 << 16, np.uint8)
+    data[1 << 10 :: 2] = 2
+    assert judge_elements(data.tobytes(), DataType.DT_BOOL).suspect == ((1 << 10, 1 << 16),)
+
+
+def test_damaged_elements_of_four_bits_are_masked(tmp_path: Path) -> None:
+    value = np.random.default_rng(2).integers(0, 16, 500).astype(np.uint8)
+    made = builder.Bundle()
+    made.add("w", value.astype(ml_dtypes.uint4))
+    made.write(tmp_path / "m")
+    data = tmp_path / "m.data-00000-of-00001"
+    changed = bytearray(data.read_bytes())
+    changed[100], changed[300], changed[400] = 0x43, 0xFF, 0x90
+    data.write_bytes(changed)
+    read = ckptparse.recover(tmp_path / "m")["w"].read()
+    assert np.flatnonzero(np.ma.getmaskarray(read)).tolist() == [100, 300, 400]

@@ -14,7 +14,7 @@ are not seen: bytes shifted by whole elements, and values of another tensor of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Final, Literal
 
@@ -60,6 +60,17 @@ _MOSTLY_USUAL = 0.75
 _FEW = 16
 """Of fewer elements the symbols that occur are each frequent among them, so none is unlike the
 rest: of integers always, of numbers with exponents if these are usual and near to each other."""
+_HIGHEST: dict[int, int] = {
+    DataType.DT_BOOL: 1,
+    DataType.DT_INT2: 3,
+    DataType.DT_UINT2: 3,
+    DataType.DT_INT4: 15,
+    DataType.DT_UINT4: 15,
+    DataType.DT_FLOAT4_E2M1FN: 15,
+}
+"""The highest byte of types that do not fill theirs: one above it was never written."""
+_MOST_RUNS = 1 << 14
+"""Runs of such bytes that are told one by one."""
 _MOST_KEPT = 1 << 14
 """Judgements that are kept, of few spans each: some 5 MiB."""
 _SAME_SCALE = 5
@@ -137,8 +148,32 @@ def judge_elements(
     Noise, encrypted and compressed bytes among weights are practically always found; text and
     program code mostly. Takes about 4 ms for each MiB.
     """
-    kind = _kind_of(data_type, big_endian=big_endian)
     raw = np.frombuffer(data, np.uint8)
+    found = _judged(raw, data_type, offset, big_endian=big_endian)
+    highest = _HIGHEST.get(data_type)
+    never = () if highest is None else _runs_above(raw, highest)
+    return replace(found, suspect=_merged([*found.suspect, *never], 1)) if never else found
+
+
+def _runs_above(raw: npt.NDArray[np.uint8], highest: int) -> tuple[Span, ...]:
+    """Return the runs of bytes above a value; of very many, the pieces in which they lie."""
+    above = raw > highest
+    if not above.any():
+        return ()
+    step = 1
+    if np.count_nonzero(above[1:] != above[:-1]) > _MOST_RUNS:
+        step = SECTOR
+        above = np.logical_or.reduceat(above, np.arange(0, len(raw), step))
+    borders = np.flatnonzero(np.diff(above, prepend=False, append=False)) * step
+    borders = np.minimum(borders, len(raw)).tolist()
+    return tuple(zip(borders[::2], borders[1::2], strict=True))
+
+
+def _judged(
+    raw: npt.NDArray[np.uint8], data_type: int, offset: int, *, big_endian: bool
+) -> Judgement:
+    """Compare the elements of a tensor with each other."""
+    kind = _kind_of(data_type, big_endian=big_endian)
     if kind is None or len(raw) < kind.unsigned.itemsize:
         return Judgement((), judged=False)
     elements = raw[: len(raw) // kind.unsigned.itemsize * kind.unsigned.itemsize]
