@@ -378,3 +378,48 @@ def test_bits_changed_in_all_small_tensors_are_no_other_save(tmp_path: Path) -> 
     assert {name for name, one in alone.items() if one in faults.PROVED} <= {
         name for name, one in beside.items() if one in faults.PROVED
     }
+
+
+def test_stripes_of_the_same_save_are_no_other_save(tmp_path: Path) -> None:
+    """What is left of the weights is in a wrong order, and the end of the file is lost."""
+    rng = np.random.default_rng(8)
+    made = builder.Bundle()
+    made.add("emb", rng.normal(size=13_000).astype(np.float32))
+    made.add("rate", np.float32(0.03))
+    made.add("step", np.int64(70_123))
+    (tmp_path / "copy").mkdir()
+    for prefix in (tmp_path / "m", tmp_path / "copy" / "m"):
+        made.write(prefix)
+    data = tmp_path / "m.data-00000-of-00001"
+    raw = data.read_bytes()
+    order = [1, 0, 3, 2, 5, 4, 7, 6, 9, 8, 10]
+    data.write_bytes(b"".join(raw[n * 4096 : n * 4096 + 4096] for n in order))
+    alone = ckptparse.recover(tmp_path / "m")
+    assert alone["rate"].status == alone["step"].status == "derived"
+    beside = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "copy"])
+    assert {str(one.status) for one in beside.values()} <= {"corrected", "derived"}
+    assert beside["emb"].read().tobytes() == raw[:52_000]
+
+
+def test_own_weights_prove_a_damaged_part_of_the_index_that_a_copy_has_too(tmp_path: Path) -> None:
+    rng = np.random.default_rng(9)
+    values = {f"w{n}": rng.normal(size=3000).astype(np.float32) for n in range(12)}
+    made = builder.Bundle()
+    for name, value in values.items():
+        made.add(name, value)
+    (tmp_path / "copy").mkdir()
+    for prefix in (tmp_path / "m", tmp_path / "copy" / "m"):
+        made.write(prefix, block_size=100)
+    start, size = made.table(block_size=100).blocks[1]
+    for prefix in (tmp_path, tmp_path / "copy"):
+        torn = bytearray((prefix / "m.index").read_bytes())
+        torn[start + size // 2 : start + size // 2 + 4] = b"torn"
+        (prefix / "m.index").write_bytes(torn)
+    data = tmp_path / "m.data-00000-of-00001"
+    raw = data.read_bytes()
+    data.write_bytes(raw[:15_000] + b"x" + raw[15_000:])
+    alone = ckptparse.recover(tmp_path / "m", siblings=False)
+    beside = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "copy"])
+    proved = {name for name, one in alone.items() if one.status.proved}
+    assert len(proved) > 4
+    assert proved <= {name for name, one in beside.items() if one.status.proved}

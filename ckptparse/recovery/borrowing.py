@@ -39,7 +39,7 @@ from ckptparse.recovery.mended import Mended, available_bytes
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.statistics import judge_at, judge_elements
+from ckptparse.recovery.statistics import SECTOR, judge_at, judge_elements
 
 __all__ = ["Borrowing", "Remains"]
 
@@ -62,6 +62,8 @@ _PIECE = 16
 """Bytes that do not lie near by chance if most of them are different: 4 floats."""
 _VARIED = 16
 """Different bytes of 64 that are no fill: weights have some 40."""
+_SAMPLES = 16
+"""Pieces that are looked for at other places."""
 _MOST_WAYS = 8
 """Ways of reading a file in which bytes are compared."""
 _COMPARED = 1 << 20
@@ -379,8 +381,18 @@ def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Re
         filled = (own[: len(elements) * width].reshape(-1, width) != 0).any(axis=1)
         left = elements[filled & ~odd[: len(elements) * width : width]]
         if len(left) * width >= _LEAST and 2 * np.count_nonzero(left) > len(left):
-            return Remains.OTHER
+            return Remains.SAME if _lie_elsewhere(own, other, differ) else Remains.OTHER
     return Remains.NOTHING
+
+
+def _lie_elsewhere(own: Bytes, other: Bytes, differ: Mask) -> bool:
+    """Tell whether most of what differs is in the other bytes, at other places: stripes, say."""
+    whole = other.tobytes()
+    starts = range(0, len(own) - _LEAST + 1, SECTOR)
+    wrong = [at for at in starts if differ[at : at + _LEAST].any()]
+    pieces = [own[at : at + _LEAST].tobytes() for at in wrong[:: max(1, len(wrong) // _SAMPLES)]]
+    varied = [one for one in pieces if len(set(one)) >= _VARIED]
+    return bool(varied) and 2 * sum(one in whole for one in varied) > len(varied)
 
 
 def _is_damaged_block(own: Bytes, other: Bytes, payload: Payload) -> bool:

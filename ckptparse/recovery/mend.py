@@ -248,8 +248,9 @@ class Mender:
         # A sibling confirms name, dtype and shape, but not the checksum: matching bytes do that.
         proved = payload.proved or confirmed is None
         agreed = payload if proved else replace(payload, proved=True)
+        in_doubt = False
         for found in self._matcher.find(name, payload, check):
-            if found is None:
+            if found is None or (in_doubt and not self._is_moved(found, payload)):
                 continue
             if self._is_spliced(found, payload):
                 # What the index says of it is the other save's: the checksum proves nothing here.
@@ -258,12 +259,20 @@ class Mender:
             known = judged(found, agreed if own else payload, check)
             doubted = self._doubted(known, payload)
             yield doubted
-            if doubted is not known:
-                # The stored checksum itself is in doubt, so it proves nothing.
-                return
+            # The stored checksum itself is in doubt then, so it proves nothing but own weights.
+            in_doubt |= doubted is not known
+        if in_doubt:
+            return
         for found in self._inferrer.find(name, payload, check):
             if found is not None:
                 yield judged(found, payload, check)
+
+    def _is_moved(self, found: Mended, payload: Payload) -> bool:
+        """Tell whether bytes are those of its own data files, moved, that hardly others are."""
+        file = None if found.recipe is None else found.recipe.file
+        rules = {record.rule for record in found.outcome.grounds}
+        own = file is not None and self._borrowing.is_own(file.path)
+        return own and EvidenceRule.SHIFTED in rules and is_telling(payload)
 
     def _is_sound(self, found: Mended, payload: Payload) -> bool:
         """Tell whether the record can be read from the block that was mended."""
