@@ -6,6 +6,7 @@ import builder as b
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from instruments import allocating_at_most
 
 from ckptparse.errors import CheckpointError, LimitError
 from ckptparse.limits import DEFAULT_LIMITS, Limits
@@ -145,6 +146,18 @@ def test_the_last_key_may_be_longer_than_what_follows_it(size: int) -> None:
     blocks = [b.block([(key, b"") for key in keys], restart_interval=16)]
     columns = together(blocks)
     assert columns is not None and rows_of(columns) == [(key, b"") for key in keys]
+
+
+def test_wide_rows_give_keys_of_all_lengths_without_a_mask_as_large() -> None:
+    keys = sorted(b"k" * size + b"%04d" % size for size in range(500))
+    blocks = [b.block([(key, b"") for key in keys], restart_interval=4)]
+    columns = together(blocks)
+    assert columns is not None and rows_of(columns) == one_by_one(blocks)
+    keys = [b"k" * 990 + b"%05d" % number for number in range(4000)]
+    parts = [Block.from_bytes(b.block([(key, b"") for key in keys], restart_interval=16))]
+    with allocating_at_most(11_000_000):
+        found = decode_together(parts, limits=DEFAULT_LIMITS)
+    assert found is not None and found.key(3999) == keys[-1]
 
 
 def test_lengths_of_one_byte_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ bytes."""
 _KEYS_BY_BLOCKS = 16
 """The rows of keys may take so many times the bytes of their blocks. All rows are as long as the
 longest key; TensorFlow's runs of 16 entries share less."""
+_WIDE = 256
+"""Bytes of a row from which on its key is copied by itself sooner than all keys byte by byte."""
 _MOST_ROOM = 1 << 26
 """Bytes of these rows at most: in between four times as many are in memory."""
 
@@ -67,12 +69,10 @@ def decode_together(blocks: Sequence[Block], *, limits: Limits) -> TableColumns 
     lengths = in_order(step.lengths for step in steps)
     if not _strictly_increase(rows, lengths, in_order(step.shared for step in steps)):
         return None
-    kind = np.min_scalar_type(width)
-    kept = rows.view(np.uint8)[np.arange(width, dtype=kind) <= lengths[:, None].astype(kind)]
     counts = np.bincount(runs.blocks, weights=entries, minlength=len(blocks))
     return TableColumns(
         runs.contents,
-        kept.tobytes(),
+        _join_keys(rows, lengths, width),
         np.cumsum(lengths + 1) - 1,
         in_order(step.value_starts for step in steps),
         in_order(step.value_ends for step in steps),
@@ -235,6 +235,18 @@ def _spell_keys(
         current |= own
         keys[where] = current
     return keys
+
+
+def _join_keys(rows: Words, lengths: IntColumn, width: int) -> bytes:
+    """Return the keys of rows of so many bytes, one after another, each followed by one zero."""
+    data = rows.view(np.uint8)
+    if width < _WIDE:
+        kind = np.min_scalar_type(width)
+        return data[np.arange(width, dtype=kind) <= lengths[:, None].astype(kind)].tobytes()
+    flat = data.reshape(-1).data
+    starts = range(0, len(flat), width)
+    ends = (np.arange(len(rows)) * width + lengths + 1).tolist()
+    return b"".join([flat[start:end] for start, end in zip(starts, ends, strict=True)])
 
 
 def masks_of(lengths: IntColumn, width: int) -> Words:
