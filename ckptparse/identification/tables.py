@@ -23,6 +23,7 @@ from ckptparse.bundle.decoding import decode_entry, decode_header, decode_shape
 from ckptparse.bundle.entry import BundleEntry, BundleHeader
 from ckptparse.coding.checksum import crc_of_zeros
 from ckptparse.coding.varint import decode_varint
+from ckptparse.dtypes import DataType
 from ckptparse.errors import CheckpointError
 from ckptparse.filenames import INDEX_SUFFIX, split_data_path
 from ckptparse.files.context import Context
@@ -32,6 +33,7 @@ from ckptparse.identification.sample import Sample
 from ckptparse.limits import Limits
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
+from ckptparse.slices import Extent, TensorSlice
 from ckptparse.table.block import BlockEntries
 from ckptparse.table.columns import IntColumn, TableColumns
 from ckptparse.table.format import MAGIC
@@ -207,7 +209,12 @@ def _read_entries(tables: Iterator[TableColumns], limits: Limits) -> tuple[int, 
     header = _read_header(first.value(0) if first is not None and len(first) else b"", limits)
 
     def decode_one(_: bytes, value: bytes) -> BundleEntry:
-        return decode_entry(value, num_shards=header.num_shards, limits=limits)
+        try:
+            return decode_entry(
+                value, num_shards=header.num_shards, limits=limits, take_slices=_refuse
+            )
+        except _InSlicesError:
+            return _IN_SLICES
 
     decoder = EntryDecoder(
         num_shards=header.num_shards,
@@ -228,6 +235,18 @@ def _read_entries(tables: Iterator[TableColumns], limits: Limits) -> tuple[int, 
     found = EntryColumns.concatenate(parts)
     whole = [row for row in range(len(found)) if row not in found.others]
     return header.num_shards, found.take(whole) if found.others else found
+
+
+class _InSlicesError(Exception):
+    """An entry is that of a tensor in slices."""
+
+
+_IN_SLICES = BundleEntry.in_slices(DataType.DT_FLOAT, (1,), (TensorSlice((Extent(),)),))
+"""Stands for every entry of such a tensor: its slices, which may be thousands, are not made."""
+
+
+def _refuse(_: int) -> None:
+    raise _InSlicesError
 
 
 def _read_header(value: bytes, limits: Limits) -> BundleHeader:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse import slices
 from ckptparse.cli import main
 from ckptparse.examination import index_reading, many_spans
 from ckptparse.examination.intact import IntactTensors
@@ -237,3 +238,16 @@ def test_a_page_of_a_recovery_makes_what_it_shows(
     # Those that are small are measured together.
     assert not apart
     assert "t00000" in recovery and "no such name" not in recovery
+
+
+def test_slices_are_not_made_to_know_a_data_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = builder.Bundle()
+    bundle.add_sliced("s", np.zeros((64, 2), np.float32), builder.split_rows(64, 64, 2))
+    bundle.add("w", np.zeros(3, np.float32))
+    prefix = bundle.write(tmp_path / "m")
+    made = _count(monkeypatch, slices, "_extent_from_proto")
+    found = ckptparse.identify(f"{prefix}.data-00000-of-00001")
+    assert found.kind == "v2-shard" and "index" not in found.detail
+    assert not made
