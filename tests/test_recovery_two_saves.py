@@ -5,6 +5,7 @@ save's, or some of its data files are. Then bytes that agree with the index need
 from __future__ import annotations
 
 import shutil
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -423,3 +424,28 @@ def test_own_weights_prove_a_damaged_part_of_the_index_that_a_copy_has_too(tmp_p
     proved = {name for name, one in alone.items() if one.status.proved}
     assert len(proved) > 4
     assert proved <= {name for name, one in beside.items() if one.status.proved}
+
+
+def test_weights_that_lost_bytes_here_and_there_are_no_other_save(tmp_path: Path) -> None:
+    rng = np.random.default_rng(10)
+    kept, lost = rng.normal(size=900).astype(np.float32), rng.normal(size=64).astype(np.float32)
+    made = builder.Bundle()
+    made.add("a", kept)
+    made.add("b", lost)
+    made.add("rate", np.float32(0.03), shard=1)
+    made.write(tmp_path / "m")
+    np.savez(tmp_path / "all.npz", b=lost)
+    data = tmp_path / "m.data-00000-of-00002"
+    raw = data.read_bytes()
+    places = [3600 + at for at in (20, 77, 130, 200)]
+    edges = [0, *places, len(raw)]
+    data.write_bytes(b"".join(raw[at : to - 1] for at, to in pairwise(edges)))
+    (tmp_path / "m.data-00001-of-00002").write_bytes(b"\x55" * 4)
+    alone = ckptparse.recover(tmp_path / "m")
+    assert alone["rate"].status == "derived"
+    beside = ckptparse.recover(tmp_path / "m", evidence=[tmp_path / "all.npz"])
+    assert {name: str(one.status) for name, one in beside.items()} == {
+        "a": "verified",
+        "b": "corrected",
+        "rate": "derived",
+    }

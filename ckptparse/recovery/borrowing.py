@@ -39,7 +39,7 @@ from ckptparse.recovery.mended import Mended, available_bytes
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.statistics import SECTOR, judge_at, judge_elements
+from ckptparse.recovery.statistics import judge_at, judge_elements
 
 __all__ = ["Borrowing", "Remains"]
 
@@ -386,12 +386,15 @@ def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Re
 
 
 def _lie_elsewhere(own: Bytes, other: Bytes, differ: Mask) -> bool:
-    """Tell whether most of what differs is in the other bytes, at other places: stripes, say."""
+    """Tell whether most of what differs is in the other bytes, at other places.
+
+    So it is with stripes in a wrong order, or where bytes were lost here and there.
+    """
     whole = other.tobytes()
-    starts = range(0, len(own) - _LEAST + 1, SECTOR)
-    wrong = [at for at in starts if differ[at : at + _LEAST].any()]
-    pieces = [own[at : at + _LEAST].tobytes() for at in wrong[:: max(1, len(wrong) // _SAMPLES)]]
-    varied = [one for one in pieces if len(set(one)) >= _VARIED]
+    starts = range(0, len(own) - _PIECE + 1, _PIECE)
+    wrong = [at for at in starts if differ[at : at + _PIECE].any()]
+    pieces = [own[at : at + _PIECE].tobytes() for at in wrong[:: max(1, len(wrong) // _SAMPLES)]]
+    varied = [one for one in pieces if len(set(one)) > _PIECE // 2]
     return bool(varied) and 2 * sum(one in whole for one in varied) > len(varied)
 
 
