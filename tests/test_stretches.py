@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from crc32c import crc32c
 
 from ckptparse.dtypes import DataType
 from ckptparse.files.memory import MemorySource
+from ckptparse.files.storage import Source
 from ckptparse.files.views import JoinedSource, Range
 from ckptparse.recovery.imaging import splits, stretches
 from ckptparse.recovery.imaging.extents import Joined, join
@@ -201,6 +203,13 @@ def test_registers_of_the_image_are_not_made_without_end() -> None:
     noted.clear()
     assert len(found) < len(complete(disk, file, known, BLOCK))
     assert not noted
+
+
+@pytest.mark.parametrize("size", [1 << 20, 1 << 24, 1 << 27, 1 << 30])
+def test_an_image_is_passed_over_as_often_whatever_its_size(size: int) -> None:
+    made = splits.Searches(cast(Source, SimpleNamespace(size=size, read_into=None)), BLOCK)
+    assert made._passes >= 128
+    assert made._passes * size <= 128 * size + (1 << 30)
 
 
 def test_a_file_of_thousands_of_parts_is_read_as_one_of_ranges_is() -> None:
