@@ -35,7 +35,7 @@ SECONDS = 60
 _TWICE = (
     *("diff", "average", "mean", "tolerant", "copies"),
     *("read data", "weighted", "average json", "diff data", "renamed twice"),
-    *("diff rules", "verify two", "page of diff", "cached"),
+    *("diff rules", "page of diff", "cached"),
 )
 """Calls that are given the input as two."""
 
@@ -324,7 +324,7 @@ def in_parts(path):
 
 def scanned(path):
     found = ckptparse.scan(largest(path))
-    for one in found.checkpoints[:3]:
+    for one in found.checkpoints[:1]:
         with contextlib.suppress(ckptparse.CheckpointError):
             consume(one.recover())
     return found.to_dict()
@@ -691,7 +691,7 @@ CALLS = {
         *("scan", "--json", "--state", "{out}/state.json", "{path}")
     )(largest(path)),
     "convert rules": command(
-        *("convert", "--json", "--layout", "torch", "--split", "a=b,c", "--rename", "(.*)a=b$1"),
+        *("convert", "--json", "--layout", "torch", "--split", "a=b,c", "--rename", "a$=b"),
         *("--store-bits", "--max-shard-size", "1MB", "{path}", "{out}/c.safetensors"),
     ),
     "convert bert": command("convert", "--rules", "bert", "--dry-run", "{path}", "{out}/c.npz"),
@@ -701,7 +701,6 @@ CALLS = {
     "ls tree json": command("ls", "--tree", "--json", "--naming", "variable", "{path}"),
     "diff rules": command("diff", "--json", "--atol", "1e-3", "{path}", "{path}"),
     "verify maps": command("verify", "--map", "--json", "{path}"),
-    "verify two": command("verify", "{path}", "{path}"),
     "page plain": command("page", "--no-verify", "{path}", "-o", "{out}/page.html"),
     "page of recovery": page_of_prepared,
     "page of report": page_of_prepared,

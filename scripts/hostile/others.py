@@ -479,6 +479,16 @@ def npz_of_texts(directory: Path, size: int) -> Path:
     return path
 
 
+def npz_of_no_characters(directory: Path, size: int) -> Path:
+    """The same, of which the last text is half a character."""
+    told = b"{'descr': '<U1', 'fortran_order': False, 'shape': (%d,), }" % (size // 4)
+    path = directory / "m.npz"
+    texts = struct.pack("<I", 97) * (size // 4 - 1) + struct.pack("<I", 0xD800)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("w.npy", _npy(told, texts))
+    return path
+
+
 def npz_of_bytes(directory: Path, size: int) -> Path:
     """An npz file of one array of strings of a byte."""
     told = b"{'descr': '|S1', 'fortran_order': False, 'shape': (%d,), }" % size
@@ -623,6 +633,7 @@ KINDS = {
         npz_same_names,
         npz_of_records,
         npz_of_texts,
+        npz_of_no_characters,
         npz_of_bytes,
         tflite_vectors,
         event_texts,
