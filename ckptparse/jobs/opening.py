@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -102,9 +102,10 @@ def open_tensors(
         if report is None:
             yield Opened(None, "values", as_tensors(source), context=context)
             return
-        # Its tensors are made when they are asked for.
+        # Its tensors are made when they are asked for; a file that was converted is so once.
         size = sum(file.size or 0 for file in report.files.values())
-        yield Opened(report.path, "recovery", source, recovered=size, context=context)
+        with getattr(source, "keep_open", nullcontext)():
+            yield Opened(report.path, "recovery", source, recovered=size, context=context)
         return
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError(f"Expected a path, found {type(source).__name__}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Any, Literal
@@ -131,8 +132,10 @@ def write(
     _check_taken(tensors)
     path, storage = find_target(prefix, store)
     options = SinkOptions(overwrite=overwrite, max_shard_size=max_shard_size, storage=storage)
-    stored = with_graph(tensors, object_graph)
-    write_bundle(path, stored, options, keep_slices=keep_slices, update_state=update_state)
+    # Of a recovery, a file that was converted is so once.
+    with getattr(tensors, "keep_open", nullcontext)():
+        stored = with_graph(tensors, object_graph)
+        write_bundle(path, stored, options, keep_slices=keep_slices, update_state=update_state)
     return path
 
 

@@ -13,8 +13,8 @@ __all__ = ["choose_shown"]
 
 _MOST = 10_000
 """Tensors that a page shows of any file. One takes 70 µs, and 300 bytes of the page. Strings,
-constants of a graph, and what is damaged, differs or was got back, take twice as long, so each
-counts as two."""
+constants of a graph, and what is damaged or differs, take twice as long, so each counts as two;
+what was got back counts as three."""
 _BYTES_EACH = 1 << 12
 """Bytes of the files for each tensor beyond those: of real checkpoints, all are shown."""
 _LISTED, _LISTED_EACH = 100_000, 30
@@ -40,15 +40,15 @@ def choose_shown(subject: Subject, stored: int) -> tuple[list[str], int]:
     names = list(dict.fromkeys([*subject.tensors, *reports, *became]))
     left = _MOST + stored // _BYTES_EACH
     left = max(min(left, _LEAST), left - max(0, len(names) - _LISTED) // _LISTED_EACH)
-    if 2 * count_named(names) <= left:
+    weight = 3 if subject.recovery is not None else 2 if _has_constants(subject) else 1
+    if max(weight, 2) * count_named(names) <= left:
         return names, 0
     noted = dict.fromkeys([] if report is None else report.noted_names())
     noted |= dict.fromkeys(name for name, state in became.items() if state != "equal")
-    each = _has_constants(subject) or subject.recovery is not None
     chosen = set()
     for name in dict.fromkeys([*noted, *names]):
-        dear = each or name in noted or _is_text(subject.tensors.get(name))
-        left -= (2 if dear else 1) * count_named([name])
+        dear = weight > 1 or name in noted or _is_text(subject.tensors.get(name))
+        left -= (max(weight, 2) if dear else 1) * count_named([name])
         if left < 0:
             break
         chosen.add(name)

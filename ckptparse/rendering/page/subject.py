@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -101,7 +101,9 @@ def open_subject(source: Any, context: Context, *, check: bool) -> Iterator[Subj
         return
     for kind, take in _VALUES.items():
         if isinstance(source, kind):
-            yield take(source)
+            # Of a recovery, a file that was converted is so once.
+            with getattr(source, "keep_open", nullcontext)():
+                yield take(source)
             return
     names = ", ".join([*(kind.__name__ for kind in _VALUES), "Diff"])
     raise TypeError(f"A page is made of a path, or of a {names}; not of a {type(source).__name__}")
