@@ -57,12 +57,13 @@ for other in ("h5py", "safetensors", "zstandard", "lzma", "bz2", "obstore.store"
         importlib.import_module(other)
 
 def consume(value):
-    for name in list(value)[:500]:
-        one = value[name]
-        try:
-            one.read()
-        except ckptparse.CheckpointError:
-            pass
+    with value.keep_open():
+        for name in list(value)[:500]:
+            one = value[name]
+            try:
+                one.read()
+            except ckptparse.CheckpointError:
+                pass
 
 def lazily(path):
     with ckptparse.open(path) as opened:
