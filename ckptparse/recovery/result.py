@@ -217,7 +217,8 @@ class Recovery(Mapping[str, RecoveredTensor]):
         """Keep files open while many tensors are read, for use in a `with` statement.
 
         It matters if tensors come from a file that was converted or packed, such as a `.tar.gz`:
-        to open it, all of it is read. `write` does this itself.
+        to open it, all of it is read. `write` and other functions that take a recovery do this
+        themselves.
         """
         return self._opened.keep()
 
