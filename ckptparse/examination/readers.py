@@ -52,8 +52,8 @@ class DataFile:
     inside: str | None = None
 
     def __hash__(self) -> int:
-        """Take the path alone, whose hash Python keeps: a file is looked up for every payload."""
-        return hash(self.path)
+        """Take the texts alone, whose hashes Python keeps: a file is looked up for every payload."""
+        return hash(self.path) ^ hash(self.inside)
 
     def open(self, storage: Storage) -> Source:
         """Open it; raises as the storage does."""

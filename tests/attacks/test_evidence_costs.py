@@ -267,3 +267,9 @@ def test_a_small_member_is_searched_with_few_calls(
     assert [int(found[n]) ^ 0xFFFFFFFF for n in checked] == [
         builder.crc(data[: 4 * n]) for n in checked
     ]
+
+
+def test_members_of_one_archive_are_told_apart_by_their_hashes() -> None:
+    # In a mapping of 20,000 with one hash each would be compared with all others.
+    hashes = {hash(readers.DataFile("e.zip", None, f"m{number}.npy")) for number in range(1_000)}
+    assert len(hashes) == 1_000
