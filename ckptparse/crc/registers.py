@@ -7,6 +7,7 @@ numpy advances all lanes together, one word at a time.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from itertools import accumulate
 from math import isqrt
 
@@ -102,9 +103,7 @@ def word_registers(data: npt.NDArray[np.uint8], start: int = _ALL_ONES) -> Words
         starts.append((first, register))
         register = crc32c(words[first : first + _SEGMENT].data.cast("B"), register ^ _ALL_ONES)
         register ^= _ALL_ONES
-    table = multiply_table(power_of_x(8 * _WORD))
-    # The products of every low half and of every high half of a word.
-    tables = tuple((table[n + 1][:, None] ^ table[n]).reshape(-1) for n in (0, 2))
+    tables = _word_tables()
 
     def fill(start: tuple[int, int]) -> None:
         first, register = start
@@ -128,6 +127,13 @@ def one_further(before: Words, data: npt.NDArray[np.uint8]) -> Words:
 
     in_threads(fill, range(0, len(after), _SHARE))
     return after
+
+
+@cache
+def _word_tables() -> tuple[Words, ...]:
+    """Return the products of every low half and of every high half of a word."""
+    table = multiply_table(power_of_x(8 * _WORD))
+    return tuple((table[n + 1][:, None] ^ table[n]).reshape(-1) for n in (0, 2))
 
 
 def _segment(words: Words, register: int, tables: tuple[Words, ...]) -> Words:

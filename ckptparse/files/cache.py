@@ -80,7 +80,7 @@ class BlockStore:
             return last[1]
         path = self._path(key)
         try:
-            with open(path, "rb", buffering=0) as file:
+            with open(path, "rb", buffering=0, opener=_open_at_once) as file:
                 content = _read_all(file.fileno(), _HEADER.size + size + 1)
         except OSError:
             return None
@@ -156,6 +156,11 @@ def _is_block(name: str, first: int) -> bool:
     ours = len(digits) == 64 and digits.startswith(f"{first:02x}")
     rest = name[64:]
     return ours and set(digits) <= set("0123456789abcdef") and (not rest or rest.endswith(_PART))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; without this flag, opening a FIFO waits for a writer."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _read_all(descriptor: int, most: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +22,7 @@ import ckptparse
 from ckptparse import tensor_proto
 from ckptparse.annotation import messages
 from ckptparse.bundle import index
+from ckptparse.crc import registers
 from ckptparse.examination import (
     carving,
     case,
@@ -1081,3 +1083,22 @@ def test_small_reads_of_a_block_that_is_kept_read_it_once(
     small.put(key, memoryview(block))
     assert small.get(key, len(block)) == block
     assert not [path for path in (tmp_path / "small").rglob("*") if path.is_file()]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no FIFOs here")
+def test_a_fifo_in_the_place_of_a_block_is_none(tmp_path: Path) -> None:
+    key, block = bytes(32), bytes(1000)
+    made = cache.BlockStore(str(tmp_path), 1 << 24)
+    made.put(key, memoryview(block))
+    (path,) = (one for one in tmp_path.rglob("*") if one.is_file())
+    path.unlink()
+    os.mkfifo(path)
+    store = cache.BlockStore(str(tmp_path), 1 << 24)
+    assert store.get(key, len(block)) is None
+    assert not path.exists()
+
+
+def test_what_all_searches_multiply_by_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    registers.word_registers(np.zeros(400, np.uint8))
+    monkeypatch.setattr(registers, "multiply_table", None)
+    registers.word_registers(np.zeros(400, np.uint8))
