@@ -50,9 +50,9 @@ part is sought anywhere and not found: each costs two passes or more, 0.3 s for 
 _PASSES = 4
 """Passes over the image for each of these: each place of its blocks takes one, and payloads that
 are found need some, too."""
-_MOST_PASSES, _PASSED_BYTES = 128, 1 << 30
+_MOST_PASSES, _PASSED_BYTES = 64, 1 << 29
 """Passes over an image of any size, and how many bytes more are passed over: more of them for each
-of its bytes would take the square of its size. One takes 0.03 s for 100 MB, in all 4 s."""
+of its bytes would take the square of its size. One takes 0.03 s for 100 MB, in all 2 s."""
 _CHECKSUMS = 2**32
 """A place that is wrong more often than 1 in 1,000 is not taken for the right one."""
 
