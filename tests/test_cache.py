@@ -455,3 +455,8 @@ def test_the_command_line_takes_it(
             app.run()
         assert not caught.value.code
         assert kept(cache)
+
+
+def test_a_directory_that_no_name_can_have_is_said_to_be_so() -> None:
+    with pytest.raises(OutputError, match="No directory can have that name"):
+        BlockStore("a\0b", 1 << 20)

@@ -72,6 +72,8 @@ class BlockStore:
                 number=error.errno,
                 path=directory,
             ) from error
+        except ValueError:  # It has a NUL.
+            raise OutputError("No directory can have that name", path=directory) from None
 
     def get(self, key: bytes, size: int) -> bytes | None:
         """Return a block of so many bytes; None if it is not there, or damaged."""
