@@ -20,7 +20,7 @@ from situations.models import make_model, write
 import ckptparse
 from ckptparse.errors import MalformedError
 from ckptparse.files import walking
-from ckptparse.files.local import LOCAL
+from ckptparse.files.local import LOCAL, LocalSource
 from ckptparse.recovery.imaging import scan as scan_module
 from ckptparse.recovery.imaging.mapfile import Mapfile
 
@@ -461,6 +461,17 @@ def test_a_directory_that_is_scanned_in_part_says_so(
     for recovery in (cut[0].recover(), ckptparse.recover(found)):
         assert problem in recovery.report.problems and recovery.report.ok
         check(recovery, 0)
+
+
+def test_of_files_that_take_a_request_each_fewer_are_looked_at(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    found = make_folder(tmp_path)
+    monkeypatch.setattr(scan_module, "_MOST_OBJECTS", 3)
+    assert ckptparse.scan(found).problems == ()
+    monkeypatch.setattr(LocalSource, "concurrency", 16)
+    (problem,) = ckptparse.scan(found).problems
+    assert "3 files were looked at" in problem.message
 
 
 def test_if_nothing_is_found_in_the_part_that_was_scanned_the_error_says_so(

@@ -52,7 +52,7 @@ class DataFile:
     inside: str | None = None
 
     def __hash__(self) -> int:
-        """Take the texts alone, whose hashes Python keeps: a file is looked up for every payload."""
+        """Take the texts, whose hashes Python keeps: a file is looked up for every payload."""
         return hash(self.path) ^ hash(self.inside)
 
     def open(self, storage: Storage) -> Source:

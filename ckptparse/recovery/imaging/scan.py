@@ -24,7 +24,7 @@ import numpy as np
 
 from ckptparse.crc.inversion import derive_integer, integer_is_proved, is_counter
 from ckptparse.dtypes import DataType
-from ckptparse.errors import CheckpointNotFoundError
+from ckptparse.errors import CheckpointError, CheckpointNotFoundError
 from ckptparse.examination.checking import open_case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.inputs import HashedFile
@@ -79,6 +79,8 @@ _BLOCK = 4096
 """In a scanned directory each file begins at a multiple of this, the usual size of blocks."""
 _MOST_FILES = 10_000
 """Files of a scanned directory that are looked at: each is opened for every pass."""
+_MOST_OBJECTS = 1_000
+"""The same if each takes a request for every pass."""
 
 
 def open_image(storage: Storage, path: str, note: Note = ignore) -> Source:
@@ -97,15 +99,29 @@ def open_image(storage: Storage, path: str, note: Note = ignore) -> Source:
         ranges: list[Range] = []
         walk = Walk(storage)
         files = walk.iter_files(path, status, files_first=True)
-        for file, size in islice(files, _MOST_FILES):
+        most = _MOST_FILES
+        for number, (file, size) in enumerate(files):
+            if not number and _is_remote(storage, file):
+                most = min(most, _MOST_OBJECTS)
+            if number == most:
+                note(f"{count(most, 'file')} were looked at")
+                break
             source = ReopenedSource(storage, file, size)
             ranges += [Range(source, 0, source.size), Range(None, 0, -source.size % _BLOCK)]
-        if next(files, None) is not None:
-            note(f"{count(_MOST_FILES, 'file')} were looked at")
-        elif walk.is_cut:
-            note(f"{MOST_FOLDERS:,} directories were looked at")
+        else:
+            if walk.is_cut:
+                note(f"{MOST_FOLDERS:,} directories were looked at")
         return JoinedSource(path, ranges)
     return storage.open(path)
+
+
+def _is_remote(storage: Storage, path: str) -> bool:
+    """Tell whether a file is one of those that are better read by several requests at a time."""
+    try:
+        with closing(storage.open(path)) as source:
+            return (source.concurrency or 0) > 1
+    except CheckpointError:
+        return False
 
 
 _Listed = tuple[FoundTable, IndexView | None, list[extents.DataFile]]
