@@ -291,3 +291,8 @@ def test_a_name_that_no_index_can_have_is_refused() -> None:
         half = TensorSlice((Extent(0, 4),))
         with pytest.raises(ckptparse.UnsupportedError, match=words):
             made.add_slice(name, 1, (8,), half, content_of_array(ONE, 1))
+
+
+def test_a_string_that_cannot_be_encoded_is_refused() -> None:
+    with pytest.raises(ckptparse.UnsupportedError, match="cannot be encoded"):
+        content_of_array(np.array(["a", "\ud800"], object), 7)
