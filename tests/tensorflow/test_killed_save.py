@@ -79,6 +79,11 @@ def test_what_a_killed_save_leaves_is_recovered(style: str, delay: float, tmp_pa
     recovery = ckptparse.recover(prefix)
     there = leftovers(tmp_path)
     whole = {name: tensor for name, tensor in recovery.items() if tensor.status.proved}
+    if not whole:
+        # TensorFlow puts the data file in its place before it writes the index, and was killed
+        # between. The old index says nothing of the new values: all are there, and none is proved.
+        assert "set.mixed" in {problem.code for problem in report.problems}, (report, there)
+        whole = {name: tensor for name, tensor in recovery.items() if not tensor.suspect}
     steps = set()
     for name, tensor in whole.items():
         values = tensor.read()
