@@ -206,8 +206,9 @@ def check_verdicts(
     if not broken and codes.keys() & _OF_BLOCKS:
         raise BrokenPromiseError(f"verify says {report.problems}, and annotate that all is well")
     damaged = Counter(map(_code_of, _damaged_blocks(parts)))
-    # Without them `verify` looks for blocks itself, wherever they lie.
-    if codes["footer"]:
+    # Without them `verify` looks for blocks itself, wherever they lie. If carriage returns were
+    # lost, it puts them back: what follows them lies elsewhere then.
+    if codes["footer"] or codes["text"]:
         return
     # Nor if its keys do not rise: neighbours may then be told as one block.
     if damaged["index_block"] or codes["index_block"]:
