@@ -255,3 +255,20 @@ def test_a_stranger_in_gzip_is_refused_as_before(tmp_path: Path) -> None:
     for call in (ckptparse.verify, ckptparse.recover):
         with pytest.raises(ckptparse.NotACheckpointError, match="gzip"):
             call(path)
+
+
+def test_what_lies_over_another_tensor_or_is_empty_keeps_no_returns_away(tmp_path: Path) -> None:
+    values = np.random.default_rng(4).normal(0, 0.05, 40_000).astype(np.float32)
+    values.view(np.uint8)[[1000, 1001, 90_000, 90_001]] = list(b"\r\n\r\n")
+    made = builder.Bundle()
+    made.add("a", values)
+    made.entries[b"b"] = made.entries[b"a"]
+    made.entries[b"c"] = builder.Entry(builder.FLOAT, (0, 4), crc=builder.masked_crc(b""))
+    prefix = made.write(tmp_path / "m")
+    data = tmp_path / "m.data-00000-of-00001"
+    raw = data.read_bytes()
+    assert raw.count(b"\r\n")
+    data.write_bytes(raw.replace(b"\r\n", b"\n"))
+    recovery = ckptparse.recover(prefix)
+    assert {str(one.status) for one in recovery.values()} <= {"corrected", "verified"}
+    assert recovery["a"].read().tobytes() == recovery["b"].read().tobytes() == raw

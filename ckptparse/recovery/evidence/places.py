@@ -423,19 +423,23 @@ def _restore(case: Case, file: DataFile, source: Source) -> tuple[int, ...]:
     if b"\r\n" in source.read_at(0, min(source.size, 1 << 22)):
         return ()
     places: list[int] = []
-    failures = 0
+    failures = covered = 0
     for payload in _payloads(case, file, lost=False, places={}):
+        if not payload.size or payload.offset < covered:
+            # It holds nothing, or lies over another one.
+            continue
         start = payload.offset - len(places)
         data = source.read_at(start, max(0, min(payload.size, source.size - start)))
         width = item_size(payload.data_type) or 1
         found = None
         is_noise = are_weights(payload) and Hopes(data).is_noise
-        told = payload.form is Form.PLAIN and payload.size and not is_noise
+        told = payload.form is Form.PLAIN and not is_noise
         if told and payload.crc32c is not None:
             found = restore_returns(data, payload.size, payload.crc32c, width=width)
         if found is not None:
             places += [start + place for place in found.places]
-        elif payload.size:
+            covered = payload.end
+        else:
             failures += 1
             if failures > _FAILURES:
                 break
