@@ -21,7 +21,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.coding.checksum import mask_crc
-from ckptparse.crc.field import multiply_each, multiply_table, power_of_x, times_x
+from ckptparse.crc.field import (
+    multiply_each,
+    multiply_pairs,
+    multiply_table,
+    power_of_x,
+    powers_of_x,
+)
 from ckptparse.files.storage import Source
 from ckptparse.recovery.rebuild.counted import Counted, measure_strings
 
@@ -99,12 +105,12 @@ def _iter_likely(data: bytes) -> Iterator[tuple[int, int]]:
     breaks = np.cumsum(~whole)
     sums = np.cumsum(values)
     powers = _powers(len(ends))
-    terms = np.bitwise_xor.accumulate(_times(values.astype(np.uint32), powers))
+    terms = np.bitwise_xor.accumulate(multiply_pairs(values.astype(np.uint32), powers))
     stored = np.stack([view[ends + byte].astype(np.uint32) << 8 * byte for byte in range(4)])
     crcs = _unmasked(np.bitwise_or.reduce(stored))
     back = multiply_each(powers, multiply_table(power_of_x(-32)))
-    left = _times(crcs ^ _ALL_ONES, back) ^ terms
-    right = _times(firsts.astype(np.uint32) ^ _ALL_ONES, powers[numbers]) ^ terms[numbers]
+    left = multiply_pairs(crcs ^ _ALL_ONES, back) ^ terms
+    right = multiply_pairs(firsts.astype(np.uint32) ^ _ALL_ONES, powers[numbers]) ^ terms[numbers]
     sure = len(starts) * len(ends) <= _SURE
     for one, end in _pairs(right, left):
         first = int(numbers[one])
@@ -147,20 +153,7 @@ def _pairs(right: Words, left: Words) -> Iterator[tuple[int, int]]:
 
 def _powers(count: int) -> Words:
     """Return x^(32 (1 - number)) for the numbers from 0 on."""
-    found = np.array([power_of_x(32)], np.uint32)
-    while len(found) < count:
-        step = multiply_table(power_of_x(-32 * len(found)))
-        found = np.concatenate([found, multiply_each(found, step)])
-    return found[:count]
-
-
-def _times(first: Words, second: Words) -> Words:
-    """Multiply polynomials pair by pair."""
-    product = np.zeros(len(first), np.uint32)
-    for bit in range(31, -1, -1):
-        product ^= second * (first >> np.uint32(bit) & np.uint32(1))
-        second = times_x(second)
-    return product
+    return multiply_each(powers_of_x(-32, count), multiply_table(power_of_x(32)))
 
 
 def _unmasked(stored: Words) -> Words:
