@@ -86,9 +86,15 @@ class Remains(Enum):
     """What the checkpoint's own bytes say of bytes that were found elsewhere."""
 
     SAME = "they are these, damaged"
+    CHANGED = "they are these, but for a few bytes"
     FILLED = "they may be these, with a fill over a part"
     OTHER = "they are others, and whole"
     NOTHING = "nothing"
+
+    @property
+    def are_same(self) -> bool:
+        """Whether they are these. Of integers, another save's may differ in a few bytes, too."""
+        return self in (Remains.SAME, Remains.CHANGED)
 
 
 class Borrowing:
@@ -137,7 +143,7 @@ class Borrowing:
         """
         recipe = self._lent(found, payload)
         return recipe is not None and any(
-            self._told_at(way, payload, recipe) is Remains.SAME for way in _places(payload, ways)
+            told is not None and told.are_same for told in self._told_near(payload, recipe, ways)
         )
 
     def remains(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> Remains:
@@ -149,10 +155,18 @@ class Borrowing:
             ways: How its file is read, and how far from their places, so that others are whole.
         """
         recipe = self._lent(found, payload)
-        if recipe is None or self.are_same(found, payload, ways):
-            return Remains.NOTHING if recipe is None else Remains.SAME
-        told = {self._remains_at(way, payload, recipe) for way in _places(payload, ways)}
+        if recipe is None:
+            return Remains.NOTHING
+        told = {*self._told_near(payload, recipe, ways)}
+        if not any(one is not None and one.are_same for one in told):
+            told = {self._remains_at(way, payload, recipe) for way in _places(payload, ways)}
         return next(one for one in Remains if one in {*told, Remains.NOTHING})
+
+    def _told_near(
+        self, payload: Payload, recipe: Recipe, ways: Collection[Way]
+    ) -> Iterator[Remains | None]:
+        """Compare what lies where a payload may lie, as far as that is done in one step."""
+        return (self._told_at(way, payload, recipe) for way in _places(payload, ways))
 
     def _remains_at(self, way: Way, payload: Payload, recipe: Recipe) -> Remains:
         """Say what lies at one place."""
@@ -185,9 +199,9 @@ class Borrowing:
         if len(own):
             may_be = _agree_long(own, own != expected)
             told = _compare(own, expected, there, self.files) if may_be else None
-        if told is Remains.SAME or self._is_shifted(there, other):
-            return Remains.SAME
-        return told
+        if told is not None and told.are_same:
+            return told
+        return Remains.SAME if self._is_shifted(there, other) else told
 
     def _both(self, there: Payload, other: Bytes) -> tuple[Bytes, Bytes]:
         """Return what lies at a place, in whole elements, and as much of what was found elsewhere.
@@ -356,10 +370,9 @@ def _places(payload: Payload, ways: Collection[Way]) -> Iterable[Way]:
 
 def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Remains:
     differ = own != other
-    wrong = np.flatnonzero(differ)
-    if not len(wrong):
-        # The rest of it was cut off.
-        return Remains.SAME if _agree_long(own, differ) else Remains.NOTHING
+    close = _compare_closely(own, other, differ)
+    if close is not None:
+        return close
     width = item_size(payload.data_type) or 1
     odd = np.zeros(len(own), np.bool_)
     for start, stop in judge_at(files, payload, own):
@@ -383,6 +396,18 @@ def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Re
         if len(left) * width >= _LEAST and 2 * np.count_nonzero(left) > len(left):
             return Remains.SAME if _lie_elsewhere(own, other, differ) else Remains.OTHER
     return Remains.NOTHING
+
+
+def _compare_closely(own: Bytes, other: Bytes, differ: Mask) -> Remains | None:
+    """Say the same of bytes of which none differ, or a few; None if there are more.
+
+    If none do, the rest was cut off.
+    """
+    wrong = np.flatnonzero(differ)
+    if not _is_small(own[wrong] ^ other[wrong], wrong):
+        return None
+    told = Remains.CHANGED if len(wrong) else Remains.SAME
+    return told if _agree_long(own, differ) else Remains.NOTHING
 
 
 def _lie_elsewhere(own: Bytes, other: Bytes, differ: Mask) -> bool:

@@ -77,8 +77,9 @@ class Failing:
     @property
     def shows_damage(self) -> bool:
         """Whether it can be seen where it is damaged."""
-        seen = self.outcome.suspect or self.check.holes
-        return bool(seen) or not may_differ_by_little(self.payload)
+        if not may_differ_by_little(self.payload) or self.check.holes or self.outcome.suspect:
+            return True
+        return self.are_same and self.remains is Remains.SAME
 
 
 def find_failing(mended: RowMapping[MendedTensor], borrowing: Borrowing) -> list[Failing]:

@@ -15,6 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
+from ckptparse.coding.checksum import mask_crc
+from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError
 from ckptparse.examination.case import ATTEMPT_BYTES
@@ -36,6 +38,7 @@ from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.borrowing import Borrowing
 from ckptparse.recovery.claims import SMALL_CHANGES, Way, rests_on_checksum
 from ckptparse.recovery.copies import Copied, Copies
+from ckptparse.recovery.gains import adds, count_plausible
 from ckptparse.recovery.halves import offer_sides
 from ckptparse.recovery.inferences import Inferrer
 from ckptparse.recovery.matches import Matcher
@@ -73,6 +76,9 @@ _EIGHTHS = 8
 
 _COMPARED = 1 << 20
 """Bytes of a payload and of a copy of it that are compared: they are in memory together."""
+_MOST_CHANGED = 2
+"""Bytes of a stored checksum that damage may have changed, in an entry that is not proved."""
+_NEARLY = "the damaged index may state it wrong, since most bytes of the two are the same"
 _MAY_BE_OTHER = "the index may be of another save"
 
 
@@ -215,11 +221,15 @@ class Mender:
             if found.status.proved:
                 return found
             guess = guess or found
-        rest = self._rest(name, payload, check)
+        # A copy that fails says less than what agrees with the checksum.
+        rest = self._rest(name, payload, check, copies=claim is None)
         odd = rest.outcome.suspect or not rest.recipe or self._matcher.is_converted(payload)
         # If runs of bytes look wrong, or all do, or the file was converted, one changed byte that
         # explains the checksum is chance.
-        own = rest if guess is None or (odd and _is_small_change(guess)) else guess
+        weak = odd and guess is not None and _is_small_change(guess)
+        own = rest if guess is None or weak or _is_a_guess(guess, payload, rest) else guess
+        if not odd and _is_checksum_damaged(payload, check):
+            claim, own = None, rest.but(note=f"{rest.outcome.note}; {_NEARLY}")
         if claim is None:
             return own
         return self._claimed(payload, claim, own, sure=not self._inferrer.trusts(payload, check))
@@ -230,7 +240,11 @@ class Mender:
         If it is `sure` that the index is of another save, that one's value is not offered.
         """
         lent = self._offers_lent and self._borrowing.is_lent(claim, payload)
-        if lent or (own.recipe is None and (own.status is Status.UNVERIFIED or not sure)):
+        if (
+            lent
+            or self._is_moved_away(claim, own)
+            or (own.recipe is None and (own.status is Status.UNVERIFIED or not sure))
+        ):
             note = "; ".join(filter(None, (without_chance(claim.outcome), _MAY_BE_OTHER)))
             outcome = replace(claim.outcome, status=Status.UNVERIFIED, chance=None, note=note)
             return replace(claim, outcome=outcome)
@@ -273,6 +287,17 @@ class Mender:
         rules = {record.rule for record in found.outcome.grounds}
         own = file is not None and self._borrowing.is_own(file.path)
         return own and EvidenceRule.SHIFTED in rules and is_telling(payload)
+
+    def _is_moved_away(self, claim: Mended, own: Mended) -> bool:
+        """Tell whether bytes that agree lie in its own file, where others of it lie moved."""
+        file = None if claim.recipe is None else claim.recipe.file
+        rules = {record.rule for record in claim.outcome.grounds}
+        return (
+            own.outcome.cause is Cause.SHIFTED
+            and EvidenceRule.SHIFTED in rules
+            and file is not None
+            and self._borrowing.is_own(file.path)
+        )
 
     def _is_sound(self, found: Mended, payload: Payload) -> bool:
         """Tell whether the record can be read from the block that was mended."""
@@ -358,8 +383,8 @@ class Mender:
 
     # -- what is left
 
-    def _rest(self, name: PartName, payload: Payload, check: Check) -> Mended:
-        """Offer the bytes that are there without proof: all, some or none."""
+    def _rest(self, name: PartName, payload: Payload, check: Check, *, copies: bool) -> Mended:
+        """Offer the bytes that are there without proof: all, some or none; those of copies too."""
         if check.status is Status.UNVERIFIED:
             return self._unverified(payload, check, None)
         found = (
@@ -368,7 +393,8 @@ class Mender:
             or self._beside_shifted(name, payload, check)
             or self._offerer.offer(payload, check)
         )
-        found = self._copied(name, payload, check, found)
+        if copies:
+            found = self._copied(name, payload, check, found)
         if found.recipe is None:
             found = self._offered_undone(payload) or found
         return found
@@ -431,7 +457,7 @@ class Mender:
         if both is not None:
             offered.append(both)
         if offered:
-            return _doubted_behind_cuts(max(offered, key=_plausible), offered, payload)
+            return _doubted_behind_cuts(max(offered, key=count_plausible), offered, payload)
         if self._matcher.is_converted(payload):
             note = f"{check.outcome.note}; the file was converted, and damaged behind that"
             return withheld(payload, check.because(Cause.TEXT, note))
@@ -457,8 +483,8 @@ class Mender:
 
         A copy of the same bytes has no more of it: what is known of these holds for it, too.
         """
-        best, most = own, _plausible(own)
-        if most == count_elements(payload.shape):
+        best = own
+        if count_plausible(own) == count_elements(payload.shape):
             return own
         for copy in self._copies.of_same_save(name, payload):
             there = copy.payload
@@ -472,8 +498,8 @@ class Mender:
                 # It was found before and is in doubt, or that part of the copy is another save's.
                 continue
             offered = self._offerer.offer(there, check)
-            if _plausible(offered) > most:
-                best, most = self._as_copy(offered, copy, known), _plausible(offered)
+            if adds(self._files, offered, best, payload):
+                best = self._as_copy(offered, copy, known)
         return best
 
     def _are_equal(self, payload: Payload, there: Payload) -> bool:
@@ -546,13 +572,22 @@ def _doubted_behind_cuts(found: Mended, others: Sequence[Mended], payload: Paylo
     return replace(found, outcome=replace(found.outcome, suspect=suspect))
 
 
-def _plausible(found: Mended) -> int:
-    """Count the elements that are offered and do not look wrong."""
-    if found.recipe is None:
-        return 0
-    spans = (found.outcome.ranges, found.outcome.suspect)
-    offered, suspect = (sum(stop - start for start, stop in these) for these in spans)
-    return offered - suspect
+def _is_a_guess(found: Mended, payload: Payload, rest: Mended) -> bool:
+    """Tell whether a number only fits a checksum that is not proved, and its bytes are there."""
+    chance = found.outcome.chance
+    there = rest.recipe is not None and not rest.outcome.suspect
+    return there and not payload.proved and chance is not None and chance > HIGHEST_CHANCE
+
+
+def _is_checksum_damaged(payload: Payload, check: Check) -> bool:
+    """Tell whether an entry without proof states nearly the checksum of the bytes at its place.
+
+    Two bytes of its four are the same by chance in one of 11,000.
+    """
+    if payload.proved or payload.crc32c is None or check.computed is None:
+        return False
+    differ = mask_crc(payload.crc32c) ^ mask_crc(check.computed)
+    return sum(bool(differ >> shift & 0xFF) for shift in (0, 8, 16, 24)) <= _MOST_CHANGED
 
 
 def untried(payload: Payload, check: Check) -> Mended:

@@ -26,6 +26,7 @@ from ckptparse.examination.neighbours import find_others
 from ckptparse.examination.places import Twins
 from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.examination.report import Report, doubtful_names
+from ckptparse.examination.row_mapping import RowMapping
 from ckptparse.examination.summary import make_report, sort_problems
 from ckptparse.examination.survey import identity_of
 from ckptparse.examination.tensor_checks import check_tensors
@@ -44,7 +45,7 @@ from ckptparse.opening import read_candidate_graph
 from ckptparse.problems import EvidenceRule, Problem
 from ckptparse.recovery.asked import describe_asked
 from ckptparse.recovery.assembling import make_recovery
-from ckptparse.recovery.belonging import judge_belonging
+from ckptparse.recovery.belonging import Belonging, judge_belonging
 from ckptparse.recovery.borrowing import Borrowing
 from ckptparse.recovery.copies import Copies
 from ckptparse.recovery.doubt import find_doubted
@@ -58,6 +59,7 @@ from ckptparse.recovery.images import find_in_images
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.scan import scan_image
 from ckptparse.recovery.inferences import INTEGERS, Inferrer
+from ckptparse.recovery.loading import MendedTensor
 from ckptparse.recovery.matches import Matcher
 from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mending import mend_again, mend_all, mend_tensor
@@ -321,14 +323,11 @@ def _recover(
         mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
         mended = mend_all(case, mender)
         known = judge_belonging(case, mended, borrowing)
-        if not known and (known.borrowed or known.others):
-            mend_again(case, mender, mended, known, borrowing)
-        elif not known:
-            # What was borrowed may follow from its checksum, and bytes of other files that are not
-            # promised say nothing of it: as if there were no evidence.
-            mend_again(case, mender, mended, replace(known, values=True), borrowing)
-            if not judge_belonging(case, mended, borrowing).values:
-                mend_again(case, mender, mended, replace(known, values=False), borrowing)
+        if not known:
+            _mend_doubted(case, mender, mended, known, borrowing)
+            if options.evidence and not known.others:
+                alone = replace(options, evidence=Evidence((), context))
+                _keep_own(mended, _mend_alone(case, found, alone, others))
         rivals = {
             name: [mend_tensor(one, mender, case) for one in these]
             for name, these in case.rivals.items()
@@ -342,6 +341,44 @@ def _recover(
         problems = sort_problems([*recovery.report.problems, *unsearched])
         recovery.report = replace(recovery.report, problems=problems)
     return recovery
+
+
+def _mend_doubted(
+    case: Case,
+    mender: Mender,
+    mended: RowMapping[MendedTensor],
+    known: Belonging,
+    borrowing: Borrowing,
+) -> None:
+    """Mend again what is promised no more, since the index may be of another save."""
+    if known.borrowed or known.others:
+        mend_again(case, mender, mended, known, borrowing)
+        return
+    # What was borrowed may follow from its checksum, and bytes of other files that are not promised
+    # say nothing of it: as if there were no evidence.
+    mend_again(case, mender, mended, replace(known, values=True), borrowing)
+    if not judge_belonging(case, mended, borrowing).values:
+        mend_again(case, mender, mended, replace(known, values=False), borrowing)
+
+
+def _mend_alone(
+    case: Case, found: Diagnosis, options: _Options, others: OtherIndexes
+) -> RowMapping[MendedTensor]:
+    """Mend a checkpoint as if nobody had named evidence."""
+    places = find_places(case, options.evidence, found.places, options.mapfile)
+    mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
+    mended = mend_all(case, mender)
+    known = judge_belonging(case, mended, borrowing)
+    if not known:
+        _mend_doubted(case, mender, mended, known, borrowing)
+    return mended
+
+
+def _keep_own(mended: RowMapping[MendedTensor], alone: RowMapping[MendedTensor]) -> None:
+    """Keep what is promised without evidence: bytes of other files must not make it less."""
+    for name, one in alone.held.items():
+        if one.report.status.proved and not mended[name].report.status.proved:
+            mended.held[name] = one
 
 
 _TOO_MANY_REBUILT = (

@@ -100,17 +100,23 @@ class Seams:
             self._whole[file] = _own(self._iter_whole(file))
         known = self._whole[file]
         number = bisect_left(known, (payload.offset,))
-        if number == len(known):
-            # If the end of the file is missing, too, nothing tells this from a cut.
-            return None
-        before, after = known[number - 1] if number else _Whole(), known[number]
-        if before.end > payload.offset or after.start < payload.end:
+        before = known[number - 1] if number else _Whole()
+        after = known[number] if number < len(known) else self._end(file, before.delta)
+        if after is None or before.end > payload.offset or after.start < payload.end:
             return None
         tight = before.end == payload.offset and after.start == payload.end
         seam = Seam(before.delta, after.delta, after.start + after.delta, tight)
         if seam.stop < before.end + before.delta or not (seam.before or seam.after):
             return None
         return seam
+
+    def _end(self, file: DataFile, delta: int) -> _Whole | None:
+        """Return the end of a file, if it lies as far from its place as what is before it.
+
+        Else it may have been cut off, too, and nothing tells.
+        """
+        end = self._case.end_of(file)
+        return _Whole(end, end, delta) if self._case.files.size(file) == end + delta else None
 
     def _iter_whole(self, file: DataFile) -> Iterator[_Whole]:
         """Iterate over whole payloads that lie in a file."""

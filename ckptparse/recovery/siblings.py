@@ -129,32 +129,44 @@ class Siblings:
     def may_have_written(self, view: IndexView, payload: Payload, path: str) -> bool:
         """Tell whether the checkpoint of a data file may have written a block of this index.
 
-        It may if its own index has all entries of the block. If damage put another checkpoint's
-        block into an index, this is the only sign.
+        It may if its own index has all entries of the block, and not those of another one that is
+        whole. If damage put another checkpoint's block into an index, this is the only sign.
         """
         if not is_anothers(path, self._survey.prefix, self._files.context):
             return False
-        if payload.block is None:
-            return True
-        return self._has_written(view, path, payload.block)
+        if payload.block is not None and not self._has_written(view, path, payload.block):
+            return False
+        return not self._has_written(view, path, *self._whole_blocks(view))
 
     def has_all(self, view: IndexView, path: str) -> bool:
         """Tell whether the checkpoint of a data file has all entries of this index."""
-        return self._has_written(view, path, None)
+        return self._has_written(view, path, *self._entries_of(view))
 
-    def _has_written(self, view: IndexView, path: str, block: int | None) -> bool:
-        """Tell whether the checkpoint of a data file has all entries of an index, or of a block."""
+    def _entries_of(self, view: IndexView) -> dict[int | None, _Entries]:
+        """Return what each block of the index says; under None what damaged ones do."""
+        if self._listed is None:
+            self._listed = _entries_by_block(view)
+        return self._listed
+
+    def _whole_blocks(self, view: IndexView) -> list[int | None]:
+        """Return the blocks of the index that are whole; None stands for damaged ones alone."""
+        whole: list[int | None] = [at for at in self._entries_of(view) if at is not None]
+        return whole or [None]
+
+    def _has_written(self, view: IndexView, path: str, *blocks: int | None) -> bool:
+        """Tell whether the checkpoint of a data file has all entries of some blocks of an index."""
         self._load()
         split = split_data_path(path)
         index = "" if split is None else split[0] + INDEX_SUFFIX
+        return all(self._has_block(view, index, block) for block in blocks)
+
+    def _has_block(self, view: IndexView, index: str, block: int | None) -> bool:
+        """Tell whether a checkpoint has all entries of a block."""
         # A block is asked for with each of its tensors that was found there.
         if (index, block) not in self._written:
-            if self._listed is None:
-                self._listed = _entries_by_block(view)
-            parts = [part for at, part in self._listed.items() if block in (None, at)]
+            part = self._entries_of(view)[block]
             saves = [save for save in self._saves if save.index == index]
-            has = [any(save.has(part) for save in saves) for part in parts]
-            self._written[index, block] = all(has)
+            self._written[index, block] = any(save.has(part) for save in saves)
         return self._written[index, block]
 
     def _load(self) -> None:

@@ -121,7 +121,7 @@ class Surroundings:
         seen = (one.outcome.suspect or one.check.holes) and (not sides or self._usual in sides)
         if seen or self._is_damaged_beside(one, before, after) or (one.is_own and not small):
             return False
-        if one.remains is Remains.FILLED:
+        if one.remains in (Remains.SAME, Remains.FILLED):
             return False
         places = [one.payload.moved(*side) for side in sides] or [one.payload.moved(*self._usual)]
         # If it is whole there, its value was taken from an equal one.
