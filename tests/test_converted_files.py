@@ -272,3 +272,22 @@ def test_what_lies_over_another_tensor_or_is_empty_keeps_no_returns_away(tmp_pat
     recovery = ckptparse.recover(prefix)
     assert {str(one.status) for one in recovery.values()} <= {"corrected", "verified"}
     assert recovery["a"].read().tobytes() == recovery["b"].read().tobytes() == raw
+
+
+@pytest.mark.parametrize("at", [10, 150, 300])
+@pytest.mark.parametrize("lost", [1, 4])
+def test_bytes_lost_in_a_damaged_block_are_not_called_carriage_returns(
+    at: int, lost: int, tmp_path: Path
+) -> None:
+    """No block's checksum says so; the blocks behind it are found all the same."""
+    rng = np.random.default_rng(1)
+    bundle = builder.Bundle()
+    for number in range(20):
+        bundle.add(f"l/{number}", rng.normal(size=(40, 50)).astype(np.float32))
+    prefix = Path(bundle.write(tmp_path / "m", block_size=300))
+    index = Path(f"{prefix}.index")
+    raw = index.read_bytes()
+    index.write_bytes(raw[:at] + raw[at + lost :])
+    recovery = ckptparse.recover(prefix)
+    assert "index.text" not in {problem.code for problem in recovery.report.problems}
+    assert "l/9" in recovery

@@ -108,6 +108,8 @@ class _Search:
         self._limits = limits
         self._path = path
         self._left = _WORK + _WORK_A_BYTE * len(data)
+        self._is_told = False
+        """Whether the checksum of any block says that it has lost some."""
 
     def find(self, footer: Footer, lost: int) -> tuple[int, ...] | None:
         """Search all blocks in their order."""
@@ -145,7 +147,8 @@ class _Search:
             found += restored.places
             unknown = []
         found += self._between(unknown, len(found), lost - len(found))
-        return (*found, *last.places) if len(found) == lost else None
+        # If no block says so, other bytes may have been lost in the one that is damaged.
+        return (*found, *last.places) if len(found) == lost and self._is_told else None
 
     def _behind(self, handle: BlockHandle, before: int, most: int) -> tuple[int, _Restored | None]:
         """Return how many returns were lost just before a block, and the block; None if in vain."""
@@ -223,6 +226,7 @@ class _Search:
             if found is not None:
                 stored = found.build(data) + trailer.stored(len(found.places))
                 places = [*found.places, *trailer.places(len(found.places))]
+                self._is_told = True
                 return _Restored(stored, [begin + place for place in places])
         return None
 
