@@ -29,12 +29,14 @@ from ckptparse.bundle.together import EntryDecoder
 from ckptparse.dtypes import item_size
 from ckptparse.elements import distinct
 from ckptparse.errors import CheckpointError, LimitError, PermissionDeniedError
+from ckptparse.examination.byte_order import find_order, turn
 from ckptparse.examination.index_view import NO_CHECKSUM, IndexView, name_foreign
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.plain_entries import is_plain_entry
 from ckptparse.examination.plain_rows import (
     DAMAGED_DATA,
     DAMAGED_ENTRY,
+    LOST_ORDER,
     IndexBlock,
     PlainRows,
     are_bytes,
@@ -243,10 +245,20 @@ class _Builder:
             self.singles.return_to(taken)
             self.stored.return_to(0)
             self._sort_rows(list(iter_entries(found)), again=True)
+        if not self.header_proved:
+            payloads = (payload for _, payload in view.iter_payloads(self._held()))
+            big_endian = find_order(self.files, payloads)
+            if big_endian is not None:
+                turn(view, big_endian=big_endian)
         if self.singles.exceeded or self.stored.exceeded:
             reached = self.singles if self.singles.exceeded else self.stored
             self._problem("limit.reached", reached.message)
             view.complete = False
+
+    def _held(self) -> Iterable[str]:
+        """Return the names of the tensors that are no rows."""
+        tensors = self.view.tensors
+        return tensors.held if isinstance(tensors, RowMapping) else tensors
 
     def _problem(self, code: str, message: str) -> None:
         self.view.report(code, self.index.path, message)
@@ -462,7 +474,7 @@ class _Builder:
             entry.size,
             None if entry.crc32c == NO_CHECKSUM else entry.crc32c,
             salvaged.proved and ordered,
-            DAMAGED_DATA,
+            LOST_ORDER if salvaged.proved and not ordered else DAMAGED_DATA,
             max(salvaged.chance, self.header_chance),
             self.index.path,
             self.index.origin,

@@ -22,7 +22,7 @@ from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.readers import DataFile
 from ckptparse.inventory.survey import Origin
 
-__all__ = ["DAMAGED_DATA", "DAMAGED_ENTRY", "IndexBlock", "PlainRows", "are_numeric"]
+__all__ = ["DAMAGED_DATA", "DAMAGED_ENTRY", "LOST_ORDER", "IndexBlock", "PlainRows", "are_numeric"]
 
 IntColumn = npt.NDArray[np.int64]
 
@@ -31,6 +31,7 @@ _WIDTHS = np.array([item_size(kind) or 0 for kind in range(128)], np.int64)
 DAMAGED_DATA = (
     "its checksum agrees, but its name, dtype and shape come from a damaged part of the index"
 )
+LOST_ORDER = "its checksum agrees, but the part of the index is damaged that states the byte order"
 DAMAGED_ENTRY = "its entry comes from a damaged part of the index"
 
 

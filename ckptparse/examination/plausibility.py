@@ -14,7 +14,13 @@ from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.parallel import PIECE_SIZE
 
-__all__ = ["are_single_magnitudes", "has_magnitudes", "is_plausible", "looks_reversed"]
+__all__ = [
+    "are_single_magnitudes",
+    "has_magnitudes",
+    "is_plausible",
+    "looks_reversed",
+    "told_order",
+]
 
 IntColumn = npt.NDArray[np.int64]
 
@@ -45,6 +51,10 @@ _USUAL: dict[int, _Usual] = {
     DataType.DT_HALF: _Usual("f2", 0.0, 64.0),
     DataType.DT_BFLOAT16: _Usual("u2", 1e-12, 1e6),
 }
+_DIFFERENT = {kind: 512 if kind == DataType.DT_HALF else 64 for kind in _USUAL}
+"""Elements that must be different to tell a byte order: of random ones too many are usual."""
+_LOOKED_AT = 1 << 16
+"""Bytes of a tensor by which its byte order is told."""
 _INTEGERS = {DataType.DT_INT32, DataType.DT_INT64, DataType.DT_UINT32, DataType.DT_UINT64}
 
 
@@ -93,6 +103,28 @@ def looks_reversed(files: DataFiles, payload: Payload) -> bool:
         for order in ("><" if payload.big_endian else "<>")
     )
     return own > _TIMES_LARGER * other
+
+
+def told_order(files: DataFiles, payload: Payload) -> bool | None:
+    """Tell whether floats are big-endian: usual numbers in this order, and not in the other.
+
+    None if that is not so, or if few of them differ from each other.
+    """
+    width = item_size(payload.data_type) or 1
+    held = (files.size(payload.file) or 0) - payload.offset
+    count = min(payload.size, _LOOKED_AT, held) // width
+    if count < _DIFFERENT[payload.data_type] or payload.offset < 0:
+        return None
+    data = np.frombuffer(files.read(payload.file, payload.offset, count * width), np.uint8)
+    stored = data.view(f"u{width}")
+    if len(np.unique(stored)) < _DIFFERENT[payload.data_type]:
+        return None
+    little, big = (
+        _usual_share(data, payload.data_type, big_endian=order) for order in (False, True)
+    )
+    if min(little, big) >= _FEWER or max(little, big) <= _MOSTLY:
+        return None
+    return big > little
 
 
 def _first(files: DataFiles, payload: Payload, width: int) -> npt.NDArray[np.uint8]:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from ckptparse.errors import CheckpointError
+from ckptparse.examination.byte_order import find_order
 from ckptparse.examination.case import Case, CheckedTensor, Part
 from ckptparse.examination.check import Check, check_payload
 from ckptparse.examination.outcome import Outcome
-from ckptparse.examination.payload import Form, ListedTensor
+from ckptparse.examination.payload import Form, ListedTensor, Payload
+from ckptparse.examination.readers import DataFiles
 from ckptparse.problems import Cause, Status
 from ckptparse.slices import SliceGrid
 
 __all__ = ["check_tensors"]
 
 
-def _prove_order(parts: Sequence[Part]) -> None:
+def _prove_order(parts: Sequence[Part], files: DataFiles) -> None:
     """Prove the byte order if the header is lost.
 
     The checksum over the lengths of strings is computed in that byte order (docs/format.md, section
-    2.8). If it agrees for one string tensor, the byte order is right for all of the same index.
+    2.8). If it agrees for one string tensor, the byte order is right for all of the same index. So
+    it is if weights that have their checksum are usual numbers in that order alone.
     """
     known = {
         (part.payload.index, part.payload.big_endian)
@@ -32,6 +36,7 @@ def _prove_order(parts: Sequence[Part]) -> None:
         and part.payload.form is Form.STRINGS
         and part.check.outcome.ranges
     }
+    known |= _orders_of_weights(parts, known, files)
     for part in parts:
         payload = part.payload
         if payload and payload.waiting and (payload.index, payload.big_endian) in known:
@@ -39,6 +44,21 @@ def _prove_order(parts: Sequence[Part]) -> None:
             if part.check.cause is Cause.ENTRY and part.check.status is Status.UNVERIFIED:
                 ranges = part.check.outcome.ranges
                 part.check = Check(Outcome(Status.VERIFIED, ranges=ranges))
+
+
+def _orders_of_weights(
+    parts: Sequence[Part], known: Collection[tuple[str, bool]], files: DataFiles
+) -> set[tuple[str, bool]]:
+    """Return the indexes whose byte order weights tell that have their checksum, and this order."""
+    waiting: dict[tuple[str, bool], list[Payload]] = defaultdict(list)
+    for part in parts:
+        payload = part.payload
+        if payload is None or not payload.waiting or part.check.status is not Status.UNVERIFIED:
+            continue
+        key = payload.index, payload.big_endian
+        if part.check.cause is Cause.ENTRY and payload.form is Form.PLAIN and key not in known:
+            waiting[key].append(payload)
+    return {key for key, these in waiting.items() if find_order(files, these) is key[1]}
 
 
 def check_tensors(tensors: Iterable[ListedTensor], case: Case) -> list[CheckedTensor]:
@@ -52,7 +72,7 @@ def check_tensors(tensors: Iterable[ListedTensor], case: Case) -> list[CheckedTe
         if part.payload is not None:
             part.check = check_payload(case.files, part.payload)
     case.files.finish()
-    _prove_order(parts)
+    _prove_order(parts, case.files)
     return checked
 
 

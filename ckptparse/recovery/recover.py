@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ckptparse.bundle.entry import Endianness
 from ckptparse.errors import CheckpointError, CheckpointNotFoundError, NotACheckpointError
+from ckptparse.examination.byte_order import find_order, turn
 from ckptparse.examination.case import Case
 from ckptparse.examination.checking import check_all, open_case
 from ckptparse.examination.choosing import explain_choice
@@ -403,6 +405,7 @@ def _work_out(case: Case, options: _Options, others: OtherIndexes) -> list[Probl
     unused = [] if rebuilt is not None else _tell_unused(case, options.shapes, view)
     if view is None:
         return unused
+    _turn(view, case)
     missing = [one for name, one in view.tensors.items() if name not in case.tensors]
     # Nothing proves any of them: each is looked at by itself, as are others of a damaged index.
     singles = case.files.singles
@@ -414,6 +417,17 @@ def _work_out(case: Case, options: _Options, others: OtherIndexes) -> list[Probl
     if missing:
         case.views.append(view)
     return unused
+
+
+def _turn(view: IndexView, case: Case) -> None:
+    """Give what other evidence describes the byte order of the data files."""
+    header = None if case.main is None else case.main.header
+    payloads = (one.payload for one in view.tensors.values() if one.payload is not None)
+    big_endian = find_order(case.files, payloads)
+    if big_endian is None and header is not None:
+        big_endian = header.endianness == Endianness.BIG
+    if big_endian is not None:
+        turn(view, big_endian=big_endian)
 
 
 def _tell_unused(case: Case, given: Sequence[GivenTensor], view: IndexView | None) -> list[Problem]:
