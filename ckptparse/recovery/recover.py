@@ -68,6 +68,7 @@ from ckptparse.recovery.mending import mend_again, mend_all, mend_tensor
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.other_indexes import OtherIndexes
 from ckptparse.recovery.rebuild.alone import tile_alone
+from ckptparse.recovery.rebuild.names import restore_names_by_place
 from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor, say_unused
 from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources
@@ -406,6 +407,8 @@ def _work_out(case: Case, options: _Options, others: OtherIndexes) -> list[Probl
     if view is None:
         return unused
     _turn(view, case)
+    if rebuilt is not None:
+        restore_names_by_place(case, view)
     missing = [one for name, one in view.tensors.items() if name not in case.tensors]
     # Nothing proves any of them: each is looked at by itself, as are others of a damaged index.
     singles = case.files.singles
