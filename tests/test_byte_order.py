@@ -94,3 +94,17 @@ def test_noise_tells_no_byte_order(tmp_path: Path) -> None:
     prefix = write(tmp_path, arrays, big=False, block_size=300)
     damage_header(prefix)
     assert set(ckptparse.verify(prefix).counts) == {"unverified"}
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, HALF])
+def test_weights_that_lie_a_byte_further_on_tell_no_other_byte_order(
+    dtype: Any, tmp_path: Path
+) -> None:
+    arrays = arrays_of(dtype)
+    prefix = write(tmp_path, arrays, big=False, block_size=300)
+    damage_header(prefix)
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(b"?" + data.read_bytes())
+    recovery = ckptparse.recover(prefix)
+    assert int(recovery["step"].read()) == 1000
+    assert faults.same(recovery["layer29"].read(), arrays["layer29"])

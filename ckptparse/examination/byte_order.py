@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
 
+from ckptparse.examination.check import fits
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.payload import ListedTensor, Payload
 from ckptparse.examination.plausibility import has_magnitudes, told_order
@@ -24,9 +25,16 @@ _MOST_ASKED = 16
 
 
 def find_order(files: DataFiles, payloads: Iterable[Payload]) -> bool | None:
-    """Tell whether data files are big-endian by the weights in them; None if nothing tells."""
-    asked = islice(filter(has_magnitudes, payloads), _MOST_ASKED)
-    told = {told_order(files, one) for one in asked} - {None}
+    """Tell whether data files are big-endian by the weights in them; None if nothing tells.
+
+    Of payloads with a checksum those tell that have it: one byte further on, weights look as in the
+    other order.
+    """
+    told = set()
+    for one in islice(filter(has_magnitudes, payloads), _MOST_ASKED):
+        order = told_order(files, one)
+        if order is not None and (one.crc32c is None or fits(files, one)):
+            told.add(order)
     return told.pop() if len(told) == 1 else None
 
 
