@@ -215,3 +215,27 @@ def test_small_numbers_of_a_shifted_file_are_read_where_the_others_lie(
             archive.writestr(name, data)
     tensor = ckptparse.recover(prefix, evidence=[tmp_path / "w.zip"])["step"]
     assert int(tensor.read()) == 1000, tensor.note
+
+
+def test_what_lies_elsewhere_in_its_own_file_is_offered_whatever_else_has_it(
+    tmp_path: Path,
+) -> None:
+    """The note says where it lies, so these bytes are offered, not those at its place."""
+    rng = np.random.default_rng(12)
+    arrays: Arrays = {
+        "first": rng.normal(size=(60, 40)).astype(np.float32),
+        "second": rng.normal(size=(60, 40)).astype(np.float32),
+        "step": np.int64((1 << 33) + 9),
+        "third": rng.normal(size=(60, 40)).astype(np.float32),
+    }
+    prefix, bundle = write(tmp_path / "own", arrays)
+    bundle.write(tmp_path / "copy" / "m")
+    data = tmp_path / "own" / DATA
+    raw = data.read_bytes()
+    pieces = [raw[n : n + 4096] for n in range(0, len(raw) // 4096 * 4096, 4096)]
+    order = [4, 2, 0, 6, 1, 3, 5]
+    data.write_bytes(b"".join(pieces[n] for n in order) + raw[len(pieces) * 4096 :])
+    change(tmp_path / "copy" / DATA, 512, 1024, rng.bytes(512))
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "copy"])
+    tensor = recovery["step"]
+    assert faults.same(tensor.read(), arrays["step"]), tensor.note

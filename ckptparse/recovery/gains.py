@@ -16,6 +16,9 @@ __all__ = ["adds", "count_plausible"]
 
 _PIECE = 1 << 20
 """Bytes that are compared at once."""
+_CONTRADICTED = 2
+"""Elements that a copy must add for each that it contradicts: one of the two is wrong there, and
+nothing tells which."""
 
 
 def count_plausible(found: Mended) -> int:
@@ -28,7 +31,7 @@ def count_plausible(found: Mended) -> int:
 
 
 def adds(files: DataFiles, offered: Mended, best: Mended, payload: Payload) -> bool:
-    """Tell whether a copy has more elements that look right than it contradicts of those known.
+    """Tell whether a copy has far more elements that look right than it contradicts of those known.
 
     What lies beside its place looks right, too, if bytes were put in before it, and so do zeros.
 
@@ -53,7 +56,7 @@ def adds(files: DataFiles, offered: Mended, best: Mended, payload: Payload) -> b
         agree = new & (own == other).all(axis=1)
         gained += int(np.count_nonzero(new & ~known))
         lost += int(np.count_nonzero(known & ~agree))
-    return gained > lost
+    return gained > _CONTRADICTED * lost
 
 
 def _are_plausible(outcome: Outcome, start: int, stop: int) -> npt.NDArray[np.bool_]:

@@ -232,19 +232,19 @@ class Mender:
             claim, own = None, rest.but(note=f"{rest.outcome.note}; {_NEARLY}")
         if claim is None:
             return own
-        return self._claimed(payload, claim, own, sure=not self._inferrer.trusts(payload, check))
+        return self._claimed(payload, claim, own, check)
 
-    def _claimed(self, payload: Payload, claim: Mended, own: Mended, *, sure: bool) -> Mended:
+    def _claimed(self, payload: Payload, claim: Mended, own: Mended, check: Check) -> Mended:
         """Say of what is offered what the stored checksum asks for; offer that if nothing is.
 
-        If it is `sure` that the index is of another save, that one's value is not offered.
+        So is what its own file has elsewhere. If it is sure that the index is of another save, that
+        one's value is not offered.
         """
+        sure = not self._inferrer.trusts(payload, check)
         lent = self._offers_lent and self._borrowing.is_lent(claim, payload)
-        if (
-            lent
-            or self._is_moved_away(claim, own)
-            or (own.recipe is None and (own.status is Status.UNVERIFIED or not sure))
-        ):
+        moved = check.cause is Cause.SHIFTED and claim.recipe is not None
+        nothing = own.recipe is None and (own.status is Status.UNVERIFIED or not sure)
+        if lent or moved or nothing:
             note = "; ".join(filter(None, (without_chance(claim.outcome), _MAY_BE_OTHER)))
             outcome = replace(claim.outcome, status=Status.UNVERIFIED, chance=None, note=note)
             return replace(claim, outcome=outcome)
@@ -287,17 +287,6 @@ class Mender:
         rules = {record.rule for record in found.outcome.grounds}
         own = file is not None and self._borrowing.is_own(file.path)
         return own and EvidenceRule.SHIFTED in rules and is_telling(payload)
-
-    def _is_moved_away(self, claim: Mended, own: Mended) -> bool:
-        """Tell whether bytes that agree lie in its own file, where others of it lie moved."""
-        file = None if claim.recipe is None else claim.recipe.file
-        rules = {record.rule for record in claim.outcome.grounds}
-        return (
-            own.outcome.cause is Cause.SHIFTED
-            and EvidenceRule.SHIFTED in rules
-            and file is not None
-            and self._borrowing.is_own(file.path)
-        )
 
     def _is_sound(self, found: Mended, payload: Payload) -> bool:
         """Tell whether the record can be read from the block that was mended."""
