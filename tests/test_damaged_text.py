@@ -181,3 +181,12 @@ def test_bytes_that_were_put_into_text_are_left_out(conversion: str, tmp_path: P
     assert "leaving out bytes that were put in" in recovery["w2"].method
     for name, own in tensors.items():
         assert recovery[name].read().tobytes() == own.tobytes()
+
+
+def test_words_are_no_base64_and_indented_lines_of_it_are() -> None:
+    words = b"the quick brown fox jumps over 12 lazy dogs\n" * 3000
+    assert find_damaged_text(MemorySource("m", words)) == []
+    weights = np.random.default_rng(1).normal(size=20_000).astype(np.float32).tobytes()
+    lines = base64.encodebytes(weights).replace(b"\n", b"\n        ")
+    found = find_damaged_text(MemorySource("m", lines))
+    assert [how.conversion for how in found] == [Conversion.BASE64]

@@ -54,6 +54,8 @@ _HEX_DIGITS = string.hexdigits.encode()
 _AS_LETTERS = bytes(byte if byte in _LETTERS else ord("A") for byte in range(256))
 """What stands for no bits, or for others than before, stands for zeros."""
 _SPACES = b"\r\n \t"
+_LEAST_BETWEEN = 8
+"""Letters of base64 to a blank, at least: indented lines have that many. Words have five."""
 _PHASES = 4
 
 
@@ -185,6 +187,9 @@ def _gives_noise(source: Source, how: DamagedText) -> bool:
 def _is_base64(sample: bytes) -> bool:
     if not sample.translate(None, _HEX_DIGITS + _SPACES):
         return False  # Those have letters of base64 only, too.
+    blanks = sample.count(b" ") + sample.count(b"\t")
+    if _LEAST_BETWEEN * blanks > len(sample):
+        return False  # Those are words.
     return not sample.translate(None, _LETTERS + _SPACES + b"=")
 
 
