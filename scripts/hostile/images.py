@@ -8,6 +8,7 @@ from pathlib import Path
 
 import builder as b
 import numpy as np
+import v1_builder as v1
 
 from ckptparse.files.local import LOCAL
 from ckptparse.recovery.imaging.binding import identify_image
@@ -117,6 +118,34 @@ def _v1_like(size: int) -> bytes:
     return b"\x00\x00\x40\x0a\x3e\x0a" * (size // 6)
 
 
+def _v1_files(size: int, *, tensor: int = 64, tensors: int = 8, block: int = 256) -> list[bytes]:
+    """V1 files of the same names and sizes, as many as have so many bytes."""
+    files: list[bytes] = []
+    while sum(map(len, files)) < size:
+        made = v1.LegacyFile()
+        for number in range(tensors):
+            values = np.random.default_rng([len(files), number]).normal(size=tensor)
+            made.add(f"w{number}", values.astype(np.float32))
+        data = made.data(block_size=block)
+        files.append(data + bytes(-len(data) % 512))
+    return files
+
+
+def _v1_in_parts(size: int, **options: int) -> bytes:
+    """Put the first parts of all V1 files before the second parts of all."""
+    files = _v1_files(size, **options)
+    middle = len(files[0]) // 1024 * 512
+    return b"".join([*(one[:middle] for one in files), *(one[middle:] for one in files)])
+
+
+def _v1_heads(size: int) -> bytes:
+    """The last part of a V1 file, and the start of each of its blocks at each sector."""
+    (data,) = _v1_files(1, tensor=size // 256, tensors=16, block=64)
+    heads = [data[at - 3 : at + 509] for at in range(3, len(data)) if data[at : at + 2] == b"\0w"]
+    many = b"".join(head.ljust(512, b"\0") for head in heads)
+    return many * (size // 2 // len(many)) + data[len(data) // 1024 * 512 :]
+
+
 def _half_magic(size: int) -> bytes:
     return (MAGIC[:4] + b"\0\0\0\0") * (size // 8)
 
@@ -188,6 +217,17 @@ KINDS = {
     "one index, many footers": _image(_one_index),
     "blocks without footer": _image(_pieces),
     "like V1": _image(_v1_like),
+    "V1 files in parts": _image(_v1_in_parts),
+    "V1 files of small blocks in parts": _image(
+        lambda size: _v1_in_parts(size // 2, tensor=16, tensors=size // 512, block=64)
+    ),
+    "V1 files of one tensor in parts": _image(
+        lambda size: _v1_in_parts(size, tensor=size // 64, tensors=1)
+    ),
+    "second parts of V1 files": _image(
+        lambda size: b"".join(one[len(one) // 1024 * 512 :] for one in _v1_files(2 * size))
+    ),
+    "heads of V1 blocks": _image(_v1_heads),
     "map of short lines": _beside("map", lambda size: _lines(size, "{} 1 -\n")),
     "map as ddrescue writes it": _beside(
         "map", lambda size: _lines(size, "{:#012x}  0x00000001  -\n")
