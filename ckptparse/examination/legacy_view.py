@@ -165,7 +165,7 @@ class _Reader:
         self.view.files[path] = FileReport(path, role, table.size, tuple(table.ranges))
         entries = table.entries
         self._take_list(table, entries[0] if entries else None)
-        untied = repeat(False) if one.laid is None else find_untied(table, one.laid)
+        untied = repeat(False) if one.laid is None else find_untied(table, one.laid, one.untied)
         for entry, loose in zip(entries, untied, strict=False):
             known = self.found.get(entry.key)
             if entry.key != _META_KEY and (known is None or not known.entry.proved):

@@ -14,6 +14,8 @@ are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from ckptparse.examination.salvaged import SalvagedEntry, SalvagedTable
 
 __all__ = ["OTHER_SAVE", "find_untied"]
@@ -24,12 +26,13 @@ OTHER_SAVE = (
 )
 
 
-def find_untied(table: SalvagedTable, block: int) -> list[bool]:
+def find_untied(table: SalvagedTable, block: int, untied: Iterable[int] = ()) -> list[bool]:
     """Tell of each entry that is proved whether it may be of another save than most of them.
 
     Args:
-        table: The table, which is taken to lie in one part in an image.
+        table: The table, as it is taken to lie in an image.
         block: Bytes of a block of the image.
+        untied: Where blocks begin that are known not to be tied to the block before.
     """
     entries = table.entries
     sound = {_place(entry) for entry in entries if entry.proved and entry.patches}
@@ -38,7 +41,11 @@ def find_untied(table: SalvagedTable, block: int) -> list[bool]:
     groups: dict[int, int] = {}
     sizes: dict[int, int] = {}
     group, reach = -1, 0
+    breaks = sorted(untied, reverse=True)
     for one in table.blocks:
+        while breaks and breaks[-1] <= one.offset:
+            breaks.pop()
+            reach = 0
         if one.offset not in sound:
             continue
         if group < 0 or one.offset >= reach:

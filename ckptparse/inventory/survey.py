@@ -52,14 +52,17 @@ class LegacyFile:
         path: The file.
         present: Whether it is there.
         origin: Where it comes from.
-        laid: Bytes of a block of the image in which it is taken to lie in one part; None if it is
-            a file.
+        laid: Bytes of a block of the image in which it lies, in parts of whole blocks; None if it
+            is a file.
+        untied: Where blocks of the table begin of which it is known that nothing ties them to the
+            block before; in bytes.
     """
 
     path: str
     present: bool = True
     origin: Origin = Origin.FINAL
     laid: int | None = None
+    untied: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

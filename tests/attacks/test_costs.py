@@ -89,7 +89,7 @@ def test_an_image_full_of_magic_numbers_is_no_table_at_each(
 ) -> None:
     (tmp_path / "disk.img").write_bytes(MAGIC * 1024)
     looked = counted(monkeypatch, tables, "_look_at")
-    opened = counted(monkeypatch, tables, "_kind_of")
+    opened = counted(monkeypatch, tables, "kind_of")
     assert not ckptparse.scan(tmp_path / "disk.img").checkpoints
     assert len(looked.given) < 10
     assert not opened.given
@@ -591,7 +591,7 @@ def test_of_more_tables_than_fit_into_an_image_the_first_are_looked_at(
     assert found.skipped == found.to_dict()["skipped"] == 30
     assert "30 or more other tables were not looked at" in str(found)
     monkeypatch.setattr(scan, "_FEW_TABLES", 5)
-    looked = counted(monkeypatch, tables, "_kind_of")
+    looked = counted(monkeypatch, tables, "kind_of")
     found = ckptparse.scan(path)
     assert (len(found), found.skipped) == (5, 1)
     assert len(looked.given) == 6

@@ -19,6 +19,8 @@ class Piece(NamedTuple):
     """Its unmasked CRC-32C."""
     data_type: int = DataType.DT_INVALID
     """DataType number of its elements."""
+    lead: int = 0
+    """Bytes before its first element."""
 
     @property
     def width(self) -> int:

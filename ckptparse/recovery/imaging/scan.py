@@ -40,6 +40,7 @@ from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.nearby import hint_of_place
 from ckptparse.inventory.survey import IndexFile, LegacyFile, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Budget, Limits
+from ckptparse.parallel import stream_crc
 from ckptparse.problems import Problem
 from ckptparse.recovery.asked import describe_scan
 from ckptparse.recovery.evidence.bounds import Note, ignore
@@ -49,9 +50,9 @@ from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
 from ckptparse.recovery.imaging.scan_state import Pass, ScanState
 from ckptparse.recovery.imaging.scanned import Read, Scan, ScannedCheckpoint
 from ckptparse.recovery.imaging.stretches import Stretches
+from ckptparse.recovery.imaging.table_parts import Located, locate_tables
 from ckptparse.recovery.imaging.tables import (
     SMALLEST_BLOCK,
-    FoundTable,
     find_block_size,
     iter_tables,
     read_block_size,
@@ -75,6 +76,8 @@ _FEW_TENSORS, _TENSOR_BYTES = 10_000, 1 << 9
 """Tensors that all of these may list, likewise: 30 to 60 µs each."""
 _LISTED_BYTES = 2000
 """What a tensor takes that an index in the image lists, measured: 1.7 kB."""
+_COMPARED_TIMES = 2
+"""Times the image's size: so many bytes of tables with equal ends are compared."""
 _BLOCK = 4096
 """In a scanned directory each file begins at a multiple of this, the usual size of blocks."""
 _MOST_FILES = 10_000
@@ -124,8 +127,36 @@ def _is_remote(storage: Storage, path: str) -> bool:
         return False
 
 
-_Listed = tuple[FoundTable, IndexView | None, list[extents.DataFile]]
+_Listed = tuple[Located, IndexView | None, list[extents.DataFile]]
 """A table that is a checkpoint; what it lists, if it is an index; its data files."""
+
+
+class _Seen:
+    """The tables that were seen already."""
+
+    def __init__(self, image: Source) -> None:
+        self._image = image
+        self._left = _SPARE + _COMPARED_TIMES * image.size
+        self._first: dict[tuple[int, bytes], Located] = {}
+        self._sums: dict[tuple[int, bytes], set[int]] = {}
+
+    def has_copy(self, table: Located) -> bool:
+        """Tell whether a copy of a table was seen; else it has been seen from now on."""
+        source = table.joined(self._image)
+        last = min(_BLOCK, source.size)
+        key = source.size, source.read_at(source.size - last, last)
+        first = self._first.setdefault(key, table)
+        if first is table:
+            return False
+        # Saves of one model may have the same list of blocks, and another block.
+        sums = self._sums.setdefault(key, set())
+        self._left -= source.size * (1 if sums else 2)
+        if self._left < 0:
+            return True
+        for one in (table,) if sums else (first, table):
+            before = len(sums)
+            sums.add(stream_crc(one.joined(self._image).read_at, 0, source.size))
+        return len(sums) == before
 
 
 class _Scanner:
@@ -159,9 +190,14 @@ class _Scanner:
         self._find_tables()
         starts = [table.start for table in self.state.tables if table.kind != "damaged"]
         self.block = find_block_size(self.image, starts)
+        stated = read_block_size(self.image) is not None
+        limits = self.context.limits
+        self.located = locate_tables(
+            self.image, self.state.tables, self.block, stated=stated, limits=limits
+        )
         listed = list(self._iter_listed())
         checkpoints = self._put_together(listed, self.state.coarse)
-        if read_block_size(self.image) is None and _lack_any(checkpoints, listed):
+        if not stated and _lack_any(checkpoints, listed):
             # Few files may all begin at multiples of a larger size by chance.
             guess, self.block = self.block, SMALLEST_BLOCK
             finer = [] if guess == SMALLEST_BLOCK else self._put_together(listed, self.state.fine)
@@ -214,19 +250,15 @@ class _Scanner:
         self,
     ) -> Iterator[_Listed]:
         """Iterate over the tables that are checkpoints, each once, with their data files."""
-        seen: set[bytes] = set()
+        seen = _Seen(self.image)
         budget = Budget(self.context.limits, self.image.size)
         left = whole = _SPARE + self.image.size
         indexes = _FEW_INDEXES + self.image.size // _INDEX_BYTES
         shards = _FEW_SHARDS + self.image.size // _SHARD_BYTES
         tensors = _FEW_TENSORS + self.image.size // _TENSOR_BYTES
-        for table in self.state.tables:
-            source = table.source(self.image)
-            # Two tables with the same last block are copies of one.
-            tail = source.read_at(max(0, source.size - _BLOCK), min(_BLOCK, source.size))
-            if tail in seen:
+        for table in self.located:
+            if seen.has_copy(table):
                 continue
-            seen.add(tail)
             indexes -= 1
             if indexes < 0:
                 self.skipped += 1
@@ -275,7 +307,7 @@ class _Scanner:
     def _make(
         self,
         number: int,
-        table: FoundTable,
+        table: Located,
         view: IndexView | None,
         joined: Sequence[tuple[extents.Joined, int]],
         stated: int,
@@ -290,26 +322,25 @@ class _Scanner:
             step,
             0 if view is None else len(view.tensors),
             table.size if view is None else stated,
-            table.size if view is None else sum(found for _, found in joined),
+            table.found if view is None else sum(found for _, found in joined),
             survey,
             context,
             self.read,
         )
 
     def _survey(
-        self, name: str, table: FoundTable, joined: Sequence[extents.Joined]
+        self, name: str, table: Located, joined: Sequence[extents.Joined]
     ) -> tuple[Survey, Context]:
         """Return the files of a checkpoint in the image, as files of a storage."""
         storage = self.context.storage
         prefix = storage.join(self.path, name)
-        own = extents.Joined(((table.start, table.size),))
         files: dict[str, Callable[[Source], Source]] = {}
         if table.kind == "v1":
-            files[prefix] = own
-            file = LegacyFile(prefix, laid=self._laid(table))
+            files[prefix] = table.joined
+            file = LegacyFile(prefix, laid=self._laid(table), untied=table.untied)
             survey = Survey("v1", prefix, self.path, legacy_files=(file,))
         else:
-            files[prefix + INDEX_SUFFIX] = own
+            files[prefix + INDEX_SUFFIX] = table.joined
             paths = {
                 (shard, len(joined)): shard_path(prefix, shard, len(joined))
                 for shard in range(len(joined))
@@ -320,13 +351,15 @@ class _Scanner:
         inside = ViewStorage(storage, self.path, files, opener=open_image)
         return survey, replace(self.context, storage=inside, progress=None)
 
-    def _laid(self, table: FoundTable) -> int | None:
+    def _laid(self, table: Located) -> int | None:
         """Return the size of the blocks in which a table lies; None if one file holds all of it."""
-        if table.size == self.image.size:
-            return None
-        joined = self.image if isinstance(self.image, JoinedSource) else None
-        whole = joined is not None and len(joined.places(table.start, table.size)) == 1
-        return None if whole else self.block
+        (start, size), *others = table.joined.ranges
+        if not others and start >= 0:
+            if size == self.image.size:
+                return None
+            if isinstance(self.image, JoinedSource) and len(self.image.places(start, size)) == 1:
+                return None
+        return table.block
 
     def _load(self) -> ScanState:
         size = self.image.size
@@ -362,8 +395,8 @@ def scan(
 ) -> Scan:
     """Find the checkpoints inside an image of a disk, or any file, and put them together.
 
-    Indexes and V1 files are found by their footers, if they are in one part. Tensors are found by
-    the checksums in the indexes, in any number of parts.
+    Indexes and V1 files are found by their footers, and put together by the checksums of their
+    blocks. Tensors are found by the checksums in the indexes. All may lie in several parts.
 
     Args:
         path: The image; or a directory, whose files are scanned as one image (`lost+found`, files

@@ -119,7 +119,7 @@ def _check_places(places: int, size: int, limits: Limits, path: str) -> None:
 
 def _read_table(image: int, start: int, size: int, kind: str) -> FoundTable:
     """Check a table of a state file; `image` is the size of the image."""
-    if not type(start) is type(size) is int or not 0 <= start <= start + size <= image:
+    if not type(start) is type(size) is int or not 0 <= size <= image or start + size > image:
         raise ValueError(f"a table of {size!r} bytes at {start!r}")
     if kind not in ("v1", "v2", "damaged"):
         raise ValueError(f"a table of kind {kind!r}")

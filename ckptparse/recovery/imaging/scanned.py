@@ -108,12 +108,10 @@ class ScannedCheckpoint:
         }
 
     def __str__(self) -> str:
+        what = f"{self.tensors} tensors of {size_text(self.nbytes)}, index at {self.offset}"
         if self.format == "v1":
-            return f"{self.name}: a V1 checkpoint of {size_text(self.nbytes)} at {self.offset}"
-        return (
-            f"{self.name}: {self.tensors} tensors of {size_text(self.nbytes)}, index at "
-            f"{self.offset}; {self.share:.1%} of the bytes found"
-        )
+            what = f"a V1 checkpoint of {size_text(self.nbytes)} at {self.offset}"
+        return f"{self.name}: {what}; {self.share:.1%} of the bytes found"
 
 
 @dataclass(frozen=True, slots=True)

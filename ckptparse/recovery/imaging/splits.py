@@ -25,7 +25,17 @@ from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
 from ckptparse.recovery.imaging.stretches import Stretches
 
-__all__ = ["SEGMENT", "DataFile", "Piece", "Placement", "Searches", "complete", "lies_at", "near"]
+__all__ = [
+    "SEGMENT",
+    "DataFile",
+    "Piece",
+    "Placement",
+    "Searches",
+    "complete",
+    "find_split",
+    "lies_at",
+    "near",
+]
 
 SEGMENT = 1 << 34
 """Bytes of an image whose registers are kept at one time."""
@@ -285,19 +295,33 @@ def _find_between(
     for distance in distances:
         if lies_at(image, piece, piece.offset + distance):
             return [Placement(piece.offset, piece.size, piece.offset + distance)]
-    if len(distances) < 2 or piece.size > _LARGEST_SPLIT:
-        return []
-    chance = piece.size / block / _CHECKSUMS
-    if chance > HIGHEST_CHANCE:
+    if len(distances) < 2:
         return []
     start, end = piece.offset + distances[0], piece.offset + piece.size + distances[1]
+    return find_split(image, piece, (start, end), block)
+
+
+def find_split(image: Source, piece: Piece, span: tuple[int, int], block: int) -> list[Placement]:
+    """Return the two parts of a payload that begins and ends at these places of an image.
+
+    There are none if no border of a block makes its checksum right, or if several do that give
+    different bytes.
+    """
+    chance = piece.size / block / _CHECKSUMS
+    if piece.size > _LARGEST_SPLIT or chance > HIGHEST_CHANCE:
+        return []
+    start, end = span
     head = _read(image, start, min(start + piece.size, image.size))
     tail = _read(image, max(0, end - piece.size), end)
     border = -piece.offset % block
     splits = find_splits(head, tail, piece.crc, piece.size, step=block, first=border)
-    if len(splits) != 1:
+    if not splits:
         return []
-    split = splits[0]
+    split, last = splits[0], splits[-1]
+    # Of a tail that was cut off at the image's start, its own bytes count from there.
+    ahead = piece.size - len(tail)
+    if split < last and head[split:last] != tail[split - ahead : last - ahead]:
+        return []
     return [
         Placement(piece.offset, split, start),
         Placement(piece.offset + split, piece.size - split, end - (piece.size - split)),

@@ -153,7 +153,7 @@ class Stretches:
         return list(_gaps_in(known, low * _WINDOW, self.block))
 
     def _judged(self, piece: Piece, window: int) -> npt.NDArray[np.uint8]:
-        shift = piece.offset % 16
+        shift = (piece.offset + piece.lead) % 16
         key = (piece.data_type, shift, window)
         if key not in self._states:
             start = window * _WINDOW

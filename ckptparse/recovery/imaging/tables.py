@@ -18,7 +18,14 @@ from ckptparse.proto.tensor_bundle_pb2 import BundleHeaderProto
 from ckptparse.table.format import FOOTER_SIZE, MAGIC, TRAILER_SIZE, Footer, check_block
 from ckptparse.table.reader import Table
 
-__all__ = ["SMALLEST_BLOCK", "FoundTable", "find_block_size", "iter_tables", "read_block_size"]
+__all__ = [
+    "SMALLEST_BLOCK",
+    "FoundTable",
+    "find_block_size",
+    "iter_tables",
+    "kind_of",
+    "read_block_size",
+]
 
 _PIECE = 1 << 24
 """Bytes that are searched at once, so that memory stays small."""
@@ -34,19 +41,28 @@ _DEFAULT_BLOCK = 4096
 
 
 class FoundTable(NamedTuple):
-    """A table that is in one part in an image."""
+    """A table of which the end is in an image."""
 
     start: int
-    """Where it begins in the image."""
+    """Where it begins in the image, if it is in one part; else below 0, or among other bytes."""
     size: int
     """In bytes."""
     kind: str
     """`v2`: an index; `v1`: a V1 checkpoint; `damaged`: it cannot be read."""
 
+    @property
+    def end(self) -> int:
+        """Where its footer ends in the image."""
+        return self.start + self.size
+
     def source(self, image: Source) -> JoinedSource:
-        """Return the table as a file."""
-        path = f"{image.path}@{self.start}"
-        return JoinedSource(path, [Range(image, self.start, self.size)])
+        """Return the table as a file, if it is in one part."""
+        return JoinedSource(f"{image.path}@{self.start}", self.ranges(image))
+
+    def ranges(self, image: Source) -> list[Range]:
+        """Return where its bytes are, if it is in one part; before the image there are none."""
+        before = max(0, -self.start)
+        return [Range(None, 0, before), Range(image, self.start + before, self.size - before)]
 
 
 def iter_tables(image: Source, start: int, stop: int, *, limits: Limits) -> Iterator[FoundTable]:
@@ -91,11 +107,12 @@ def _look_at(image: Source, end: int, limits: Limits, left: int) -> tuple[FoundT
     except CheckpointError:
         return None, 0
     size = footer.index.end + FOOTER_SIZE
-    if size > end or size > limits.index_bytes + FOOTER_SIZE:
+    # It may lie in several parts, so that its end is nearer to the image's start than it is long.
+    if size > min(image.size, limits.index_bytes + FOOTER_SIZE):
         return None, 0
     found = FoundTable(end - size, size, "damaged")
     block = footer.index.size + TRAILER_SIZE
-    if block > left:
+    if block > min(left, end - FOOTER_SIZE):
         return found, 0
     try:
         # Where anything else has the magic, this tells it at once.
@@ -103,10 +120,11 @@ def _look_at(image: Source, end: int, limits: Limits, left: int) -> tuple[FoundT
         check_block(stored, path=image.path, offset=end - FOOTER_SIZE - block)
     except CheckpointError:
         return found, block
-    return found._replace(kind=_kind_of(found.source(image), limits)), block
+    return found._replace(kind=kind_of(found.source(image), limits)), block
 
 
-def _kind_of(source: Source, limits: Limits) -> str:
+def kind_of(source: Source, limits: Limits) -> str:
+    """Return the kind of a table; see `FoundTable`."""
     try:
         first = Table.open(source, limits=limits).first()
     except CheckpointError:
