@@ -17,7 +17,8 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 import builder as b
@@ -27,7 +28,7 @@ import numpy as np
 import ckptparse
 from fuzz import damaging, mutators, seeds
 from fuzz.damaging import KINDS, Files, damage
-from fuzz.oracle import LIMITS, attempt, check_printable
+from fuzz.oracle import LIMITS, BrokenPromiseError, attempt, check_printable
 from fuzz.targets.archives import zipped
 from fuzz.targets.damage import check_promises
 from fuzz.targets.folders import Elsewhere
@@ -463,6 +464,36 @@ def scattered(number: int) -> Made:
     return files, {"evidence": ["e/disk.img"]}, [arrays]
 
 
+def fragments(number: int) -> Made:
+    """Put the parts of V1 files, or of indexes and data files, of two saves into an image."""
+    rng = random.Random(number)
+    values = np.random.default_rng(number % 7)
+    sizes = [values.integers(1, 900) for _ in range(3 + number % 9)]
+    saves = [
+        {f"layer/{n}": _weights(values, int(size)) for n, size in enumerate(sizes)}
+        for _ in range(1 + number % 3)
+    ]
+    if number & 8:
+        for save in saves:
+            save["layer/1"] = np.zeros(2_000, "<f4")
+    block = (512, 1024, _PAGE)[number % 3]
+    make = partial(damaging.of_bundle, block=300) if number & 16 else damaging.of_v1
+    parts: list[bytes] = []
+    for save in saves:
+        for data in make(save).files.values():
+            borders = range(block, len(data), block)
+            cuts = sorted(rng.sample(borders, min(len(borders), number >> 5)))
+            parts += [data[low:high] for low, high in pairwise([0, *cuts, len(data)])]
+    rng.shuffle(parts)
+    if number & 4:
+        del parts[0]
+    image = [bytes(2 * _PAGE)]
+    for part in parts:
+        image.append(part + bytes(-len(part) % block))
+        image.append(rng.choice([b"", bytes(block), rng.randbytes(block)]))
+    return {"d/disk.img": b"".join(image)}, {"path": "d/disk.img"}, [*saves]
+
+
 def lost_index(number: int) -> Made:
     """Take the index away: the object graph names the tensors, and rules give sizes."""
     rng = np.random.default_rng(number % 5)
@@ -508,6 +539,7 @@ SITUATIONS: tuple[Callable[[int], Made], ...] = (
     logged,
     scattered,
     lost_index,
+    fragments,
 )
 
 
@@ -525,11 +557,28 @@ def run_situation(data: bytes) -> None:
         )
     if isinstance(found, ckptparse.Recovery):
         check_printable(str(found.report))
+        if SITUATIONS[data[0] % len(SITUATIONS)] is fragments:
+            check_of_one(found, known)
         check_promises(found, known)
     if data[0] % len(SITUATIONS) in _VERIFIED:
         report = attempt(ckptparse.verify, path, store=files, limits=LIMITS)
         if isinstance(report, ckptparse.Report):
             check_printable(str(report))
+
+
+def check_of_one(found: ckptparse.Recovery, known: list[Any]) -> None:
+    """Refuse tensors that are promised, if they are not all of one save."""
+    refused = [error for error in (_refusal(found, arrays) for arrays in known) if error]
+    if len(refused) == len(known):
+        raise refused[0]
+
+
+def _refusal(found: ckptparse.Recovery, arrays: Arrays) -> BrokenPromiseError | None:
+    try:
+        check_promises(found, [arrays])
+    except BrokenPromiseError as error:
+        return error
+    return None
 
 
 _VERIFIED = (SITUATIONS.index(many_damaged), SITUATIONS.index(spliced))
