@@ -6,7 +6,7 @@ more         a large record of floats goes on behind gaps, which are unlike weig
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ckptparse.coding.checksum import combine_crc
 from ckptparse.crc.field import multiply, power_of_x
@@ -69,6 +69,13 @@ class BlockFits:
             distances: Those at which it may begin.
             behind: The distance of what follows it.
         """
+        fits = self.find_two(handle, distances, behind)
+        return fits or list(self._iter_gaps(handle, distances, behind))
+
+    def find_two(
+        self, handle: BlockHandle, distances: Iterable[int], behind: int
+    ) -> list[list[Placement]]:
+        """Return the parts that a block may have if there are two; as `find`."""
         over = handle.end % self._block
         fits: list[list[Placement]] = []
         for distance in distances:
@@ -76,8 +83,7 @@ class BlockFits:
                 fits.append(self._split_trailer(handle, distance, behind, over))
             elif self._reading.may(2 * handle.size):
                 fits.append(self._split(handle, distance, behind))
-        fits = [parts for parts in fits if parts]
-        return fits or list(self._iter_gaps(handle, distances, behind))
+        return [parts for parts in fits if parts]
 
     def place_damaged(
         self, handle: BlockHandle, before: int | None, behind: int | None

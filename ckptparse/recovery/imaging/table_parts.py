@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 from ckptparse.errors import CheckpointError
@@ -38,7 +39,7 @@ from ckptparse.recovery.imaging.laid_blocks import (
 from ckptparse.recovery.imaging.pieces import DataFile, Piece, Placement
 from ckptparse.recovery.imaging.splits import Searches, complete
 from ckptparse.recovery.imaging.tables import SMALLEST_BLOCK, FoundTable, kind_of
-from ckptparse.recovery.imaging.telling import parts_tell
+from ckptparse.recovery.imaging.telling import head_tells
 from ckptparse.table.format import FOOTER_SIZE, TRAILER_SIZE, BlockHandle, Compression, Footer
 from ckptparse.table.reader import Table
 
@@ -50,6 +51,7 @@ _MOST_SOUGHT, _SOUGHT_EACH = 256, 64
 """Blocks that a pass seeks, and how many of one table: 0.1 ms for each of them and 16 MiB."""
 _MOST_DISTANCES = 128
 """Distances of one table that are tried: copies of it, and other saves, give many."""
+_CRC_SIZE = 4
 _LOOK = 1 << 10
 """Bytes that could be read in the time in which the start of a block is looked at."""
 
@@ -137,12 +139,13 @@ class _Search:
             for one in laid:
                 one.tried.clear()
                 self._tie_all(one)
+        legacy = [one for one in laid if one.legacy]
+        self._doubt(legacy)
         # What no other table needs is left for those that may be of several saves.
-        for one in laid:
-            if one.legacy:
-                self._tie_all(one, weak=True)
-        for one in laid:
-            while one.legacy and self._take_untied(one):
+        for one in legacy:
+            self._tie_all(one, weak=True)
+        for one in legacy:
+            while self._take_untied(one):
                 self._tie_all(one)
                 self._tie_all(one, weak=True)
 
@@ -287,7 +290,9 @@ class _Search:
         if not fits:
             return False
         parts = fits[0]
-        first, last = self._parts_tell(laid, number, parts)
+        first = self._head_tells(laid, number, parts)
+        # The checksum says what the first part is, if it is in the last one.
+        last = parts[-1].offset <= handle.end - _CRC_SIZE
         # What lies before it in the last part is more likely of this save than of another one.
         damaged = behind == laid.own and number - 1 in laid.beside
         sure = first and len(fits) == 1 and not damaged
@@ -300,19 +305,41 @@ class _Search:
             self._follow(laid, number, distance_of(parts[0]))
         return True
 
-    def _parts_tell(
-        self, laid: LaidBlocks, number: int, parts: Sequence[Placement]
-    ) -> tuple[bool, bool]:
-        """Tell of the first and the last part of a block whether it is that of one save only."""
-        if number >= len(laid.starts):
-            return False, False
-        return parts_tell(
+    def _head_tells(self, laid: LaidBlocks, number: int, parts: Sequence[Placement]) -> bool:
+        """Tell whether the first part of a block is that of one save only."""
+        return number < len(laid.starts) and head_tells(
             open_parts(self._image, parts),
             laid.handles[number].size,
-            [one.offset - parts[0].offset for one in parts[1:]],
+            parts[0].size,
             legacy=laid.legacy,
             limits=self._limits,
         )
+
+    def _doubt(self, laid: Sequence[LaidBlocks]) -> None:
+        """Find blocks in one part that another first part fits, too, which no table has."""
+        sought: dict[BlockStart, list[tuple[LaidBlocks, int]]] = defaultdict(list)
+        for one in laid:
+            for number in self._iter_doubtful(one):
+                if len(sought) < _MOST_SOUGHT:
+                    sought[one.starts[number]].append((one, number))
+        found = find_starts(self._image, sought, self._block) if sought else {}
+        for start, places in found.items():
+            lone = [place - start.offset for place in places if place not in self._taken]
+            for one, number in sought[start]:
+                if self._fits.find_two(one.handles[number], lone, one.whole[number]):
+                    one.untied.append(start.offset)
+
+    def _iter_doubtful(self, laid: LaidBlocks) -> Iterator[int]:
+        """Iterate over blocks in one part that may begin in another one, which fits, too."""
+        for number, distance in sorted(laid.whole.items()):
+            handle = laid.handles[number]
+            border = -handle.offset % self._block
+            inside = number < len(laid.starts) and 0 < border < handle.size
+            if inside and laid.before(number) == distance and self._reading.may(handle.size):
+                edge = handle.offset + border
+                parts = [placed(handle.offset, edge, distance), placed(edge, handle.end, distance)]
+                if not self._head_tells(laid, number, parts):
+                    yield number
 
     def _take_untied(self, laid: LaidBlocks) -> bool:
         """Take the last whole blocks that nothing ties to others; tell whether there are any."""
@@ -345,27 +372,28 @@ class _Search:
         if laid is None:
             joined = _join([placed(0, size, table.start)], size, self._image.size)
             return Located(kind, joined, size, 0, self._block)
-        parts, found = self._place(laid)
-        joined = _join(parts, size, self._image.size)
+        parts = [self._place(laid, number) for number in range(len(laid.handles))]
+        joined = _join(chain(*parts, laid.last), size, self._image.size)
         if kind == "damaged":
             kind = kind_of(joined(self._image), self._limits)
         if kind == "damaged" and laid.legacy:
             kind = "v1"
-        return Located(kind, joined, size, found, self._block, tuple(laid.untied))
+        lost = [laid.handles[number] for number in laid.missing()]
+        untied = {*laid.untied, *_iter_jumps(parts)}
+        if len(joined.ranges) > 1:
+            # Bytes that are not there read as zeros, and may be right.
+            untied.update(edge for one in lost for edge in (one.offset, one.end))
+        found = size - sum(one.size + TRAILER_SIZE for one in lost)
+        return Located(kind, joined, size, found, self._block, tuple(sorted(untied)))
 
-    def _place(self, laid: LaidBlocks) -> tuple[list[Placement], int]:
-        """Return where the bytes of a table lie, and how many are not those of damaged blocks."""
-        parts: list[Placement] = []
-        lost = 0
-        for number, handle in enumerate(laid.handles):
-            if number in laid.split:
-                parts += laid.split[number]
-            elif number in laid.whole:
-                parts.append(placed(handle.offset, handle.end, laid.whole[number]))
-            else:
-                parts += self._place_damaged(laid, number)
-                lost += handle.size + TRAILER_SIZE
-        return [*parts, *laid.last], laid.table.size - lost
+    def _place(self, laid: LaidBlocks, number: int) -> list[Placement]:
+        """Return where the bytes of a block lie, or are likely to."""
+        if number in laid.split:
+            return laid.split[number]
+        if number in laid.whole:
+            handle = laid.handles[number]
+            return [placed(handle.offset, handle.end, laid.whole[number])]
+        return list(self._place_damaged(laid, number))
 
     def _place_damaged(self, laid: LaidBlocks, number: int) -> Iterable[Placement]:
         """Return what is likely of a block that is whole nowhere.
@@ -386,6 +414,16 @@ class _Search:
         if beside is None and len(starts) == 1:
             beside = starts[0]
         return self._fits.place_damaged(handle, beside, laid.behind(number))
+
+
+def _iter_jumps(blocks: Iterable[Sequence[Placement]]) -> Iterator[int]:
+    """Iterate over where blocks begin that lie at another distance than the end of the last one."""
+    last: int | None = None
+    for parts in blocks:
+        if parts:
+            if last is not None and distance_of(parts[0]) != last:
+                yield parts[0].offset
+            last = distance_of(parts[-1])
 
 
 def _join(placements: Iterable[Placement], size: int, image_size: int) -> Joined:

@@ -1,14 +1,14 @@
-"""Tell whether both parts of a block that was put together are of one save.
+"""Tell whether a block that was put together of several parts is of one save.
 
-The checksum of the block holds for the bytes as they were put together. If one part is the same in
-every save of a model, it holds for the part of another save, too. Names, shapes and places are the
-same, and so are tensors whose elements are all equal. Other values of tensors are not, nor are most
-checksums in an index.
+The checksum of the block, in its last part, holds for the bytes as they were put together. If the
+first part is the same in every save of a model, it holds for the first part of another save, too.
+Names, shapes and places are the same, and so are tensors whose elements are all equal. Other values
+of tensors are not, nor are most checksums in an index.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -19,17 +19,17 @@ from ckptparse.limits import Limits
 from ckptparse.table.block import Block
 from ckptparse.table.format import Compression, decompress_block
 
-__all__ = ["parts_tell"]
+__all__ = ["head_tells"]
 
 _LEAST = 64
-"""Bytes of a part that must be other ones than in a tensor of equal elements."""
+"""Bytes of the part that must be other ones than in a tensor of equal elements."""
 _LEAST_CHECKSUMS = 8
-"""Distinct checksums that a part of an index must have: tensors of zeros of one size share one."""
+"""Distinct checksums that it must have in an index: tensors of zeros of one size share one."""
 _LARGEST_ELEMENT = 16
 _LOOKED_AT = 1 << 16
-"""Bytes of a record that are looked at, on each side."""
+"""Bytes of a record that are looked at."""
 _LARGE, _ENDS = 1 << 24, 1 << 12
-"""Bytes of a block of which only what is near a border is read, and of its ends, which hold its
+"""Bytes of a block of which only what is near the border is read, and of its ends, which hold its
 name and restarts."""
 _RATIO = 20
 """Values that are all the same become a twentieth of their size in a block of Snappy."""
@@ -37,39 +37,33 @@ _CRC_TAG, _CRC_SIZE = 0x35, 5
 """The checksum in an entry of an index: field 6, which is the last one of most (section 2.2)."""
 
 
-def parts_tell(
-    block: Source, size: int, borders: Sequence[int], *, legacy: bool, limits: Limits
-) -> tuple[bool, bool]:
-    """Tell of the first and the last part of a whole block whether no other save has it.
+def head_tells(block: Source, size: int, split: int, *, legacy: bool, limits: Limits) -> bool:
+    """Tell whether the first part of a whole block holds values that no other save has.
 
     Args:
         block: The block and its trailer, as they were put together.
         size: Bytes of its contents.
-        borders: Where its parts meet.
+        split: Bytes of its first part.
         legacy: Whether it is of a V1 file; else of an index.
         limits: Bounds on what it may ask for.
     """
-    low, high = borders[0], borders[-1]
     if size > _LARGE:
         # One record, all of which is values but for its ends.
-        before = [block.read_at(max(_ENDS, low - _LOOKED_AT), max(0, min(low - _ENDS, _LOOKED_AT)))]
-        behind = [block.read_at(high, max(0, min(size - _ENDS - high, _LOOKED_AT)))]
-        return _count_unlike(before) >= _LEAST, _count_unlike(behind) >= _LEAST
+        start, stop = max(_ENDS, split - _LOOKED_AT), min(split, size - _ENDS)
+        return _count_unlike([block.read_at(start, max(0, stop - start))]) >= _LEAST
     data = block.read_at(0, size + 1)
     try:
         raw = decompress_block(data[:size], data[size], limits=limits, path="", offset=0)
-        spans = list(_iter_values(raw, limits, legacy=legacy))
+        if data[size] != Compression.NONE:
+            # Which bytes of the stream became values is not known.
+            spans = list(_iter_values(raw, len(raw), limits, legacy=legacy))
+            values = sum(stop - start for start, stop in spans)
+            return split >= len(raw) - values + values // _RATIO + _LEAST
+        spans = list(_iter_values(raw, split, limits, legacy=legacy))
     except CheckpointError:
-        return False, False
-    if data[size] != Compression.NONE:
-        # Which bytes of the stream became values is not known.
-        values = sum(stop - start for start, stop in spans)
-        least = len(raw) - values + values // _RATIO + _LEAST
-        return low >= least, size - high >= least
-    count, least = (_count_unlike, _LEAST) if legacy else (_count_distinct, _LEAST_CHECKSUMS)
-    before = [raw[max(start, low - _LOOKED_AT) : min(stop, low)] for start, stop in spans]
-    behind = [raw[max(start, high) : min(stop, high + _LOOKED_AT)] for start, stop in spans]
-    return count(before) >= least, count(behind) >= least
+        return False
+    head = [raw[max(start, split - _LOOKED_AT) : min(stop, split)] for start, stop in spans]
+    return _count_unlike(head) >= _LEAST if legacy else _count_distinct(head) >= _LEAST_CHECKSUMS
 
 
 def _count_unlike(values: Iterable[bytes]) -> int:
@@ -87,11 +81,15 @@ def _count_distinct(values: Iterable[bytes]) -> int:
     return len({one for one in values if len(one) == _CRC_SIZE})
 
 
-def _iter_values(raw: bytes, limits: Limits, *, legacy: bool) -> Iterator[tuple[int, int]]:
-    """Iterate over where the values of a block's entries begin and end."""
+def _iter_values(
+    raw: bytes, end: int, limits: Limits, *, legacy: bool
+) -> Iterator[tuple[int, int]]:
+    """Iterate over where values begin and end, of the entries whose values begin before `end`."""
     entries = Block.from_bytes(raw).decode_entries(limits=limits)
     view = memoryview(raw)
     for key, start, stop in zip(entries.keys, entries.starts, entries.ends, strict=True):
+        if start >= end:
+            return
         if not key:
             # The list of a V1 file, or the header of an index.
             continue
