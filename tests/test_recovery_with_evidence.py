@@ -239,3 +239,44 @@ def test_what_lies_elsewhere_in_its_own_file_is_offered_whatever_else_has_it(
     recovery = ckptparse.recover(prefix, evidence=[tmp_path / "copy"])
     tensor = recovery["step"]
     assert faults.same(tensor.read(), arrays["step"]), tensor.note
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_stripes_in_a_wrong_order_are_no_other_save(dtype: str, tmp_path: Path) -> None:
+    """At the place of each tensor lie weights that the evidence has of others."""
+    rng = np.random.default_rng(13)
+    arrays: Arrays = {
+        f"layer{n}": rng.normal(0, 0.05, (70, 40)).astype(dtype) for n in range(6)
+    } | {"rate": np.float16(0.01), "zeros": np.zeros(900, np.float32)}
+    prefix, _ = write(tmp_path / "own", arrays)
+    data = tmp_path / "own" / DATA
+    raw = data.read_bytes()
+    count = len(raw) // 512
+    pieces = [raw[512 * n : 512 * (n + 1)] for n in rng.permutation(count)]
+    data.write_bytes(b"".join(pieces) + raw[512 * count :])
+    np.savez(tmp_path / "w.npz", **arrays)
+    recovery = compare(prefix, tmp_path / "w.npz", arrays)
+    assert {str(recovery[f"layer{n}"].status) for n in range(6)} == {"corrected"}
+
+
+def test_stripes_of_another_save_in_a_wrong_order_prove_nothing(tmp_path: Path) -> None:
+    """The index was copied with the evidence; half of the tensors are the same in both saves."""
+    saves = []
+    for seed in (14, 15):
+        rng, frozen = np.random.default_rng(seed), np.random.default_rng(0)
+        saves.append(
+            {
+                f"layer{n}": (frozen if n % 2 else rng).normal(size=(70, 40)).astype(np.float32)
+                for n in range(6)
+            }
+        )
+    this, other = saves
+    prefix, _ = write(tmp_path / "own", other)
+    raw = bytes(made(this).shards[0])
+    pieces = [raw[n : n + 512] for n in range(0, len(raw) - 511, 512)]
+    order = np.random.default_rng(1).permutation(len(pieces))
+    data = tmp_path / "own" / DATA
+    data.write_bytes(b"".join(pieces[n] for n in order) + raw[512 * len(pieces) :])
+    np.savez(tmp_path / "w.npz", **other)
+    recovery = ckptparse.recover(prefix, evidence=[tmp_path / "w.npz"])
+    assert faults.judge(recovery, this).wrong == ()

@@ -39,7 +39,7 @@ from ckptparse.recovery.mended import Mended, available_bytes
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.recipe import Recipe
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.statistics import judge_at, judge_elements
+from ckptparse.recovery.statistics import SECTOR, judge_at, judge_elements
 
 __all__ = ["Borrowing", "Remains"]
 
@@ -262,6 +262,27 @@ class Borrowing:
             self._left_over[payload] = self._offerer.offer(payload, check) if may else None
         return self._left_over[payload]
 
+    def sectors_of(self, lent: Iterable[tuple[Mended, Payload]]) -> set[bytes]:
+        """Return what stands where sectors of the data files begin, by bytes of other files."""
+        known: set[bytes] = set()
+        for found, payload in lent:
+            recipe = self._lent(found, payload)
+            if recipe is not None:
+                data = self._read(recipe, min(payload.size, _COMPARED)).tobytes()
+                known.update(_sector_starts(data, payload.offset))
+        return known
+
+    def count_among(self, payload: Payload, sectors: set[bytes]) -> tuple[int, int]:
+        """Count the sectors at the place of a payload that are some which belong elsewhere.
+
+        Returns:
+            How many there are, and of how many.
+        """
+        held = min(available_bytes(self.files, payload), _COMPARED)
+        data = bytes(self.files.read(payload.file, payload.offset, held)) if held else b""
+        starts = list(_sector_starts(data, payload.offset))
+        return sum(one in sectors for one in starts), len(starts)
+
     def is_another_record(self, found: Mended, payload: Payload) -> bool:
         """Tell whether a block of another V1 file is taken for one that may not have been it.
 
@@ -366,6 +387,14 @@ def _places(payload: Payload, ways: Collection[Way]) -> Iterable[Way]:
     if payload.size < _LEAST or payload.form is Form.RECORD:
         return ()
     return dict.fromkeys(((payload.file, 0), *islice(ways, _MOST_WAYS)))
+
+
+def _sector_starts(data: bytes, offset: int) -> Iterator[bytes]:
+    """Iterate over the first bytes of the sectors in some that lie at an offset; over no fills."""
+    for at in range(-offset % SECTOR, len(data) - _PIECE + 1, SECTOR):
+        piece = data[at : at + _PIECE]
+        if len(set(piece)) > _PIECE // 2:
+            yield piece
 
 
 def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Remains:
