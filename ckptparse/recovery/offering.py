@@ -27,6 +27,7 @@ from ckptparse.problems import Cause, EvidenceRule, Status
 from ckptparse.recovery.holes import Holes
 from ckptparse.recovery.imaging.extents import Joined
 from ckptparse.recovery.mended import Mended, at_place, available_bytes, recipe_of
+from ckptparse.recovery.odd_strings import find_odd_strings, strings_in
 from ckptparse.recovery.records import find_elements
 from ckptparse.recovery.statistics import SECTOR, judge_at
 from ckptparse.recovery.unchecked import has_wild_elements, judge_unchecked
@@ -66,7 +67,7 @@ class Offerer:
         if payload.form is Form.STRINGS:
             text = bytes(self._files.read(payload.file, payload.offset, payload.size))
             spans = string_spans(text, count_elements(payload.shape), big_endian=payload.big_endian)
-            suspect = _strings_in(self._holes.of(payload), spans or ())
+            suspect = strings_in(self._holes.of(payload), spans or ())
             return _marked(payload, found, found.outcome.ranges, suspect)
         data, width = self._whole_elements(payload)
         count = len(data) // width
@@ -176,7 +177,8 @@ class Offerer:
         if spans is None:
             return withheld(payload, check)
         whole = sum(stop <= available for _, stop in spans)
-        suspect = _strings_in(zero_runs(memoryview(data), payload), spans[:whole])
+        zeros = strings_in(zero_runs(memoryview(data), payload), spans[:whole])
+        suspect = merge_spans([*zeros, *find_odd_strings(data, spans[:whole], payload.offset)])
         ranges = merge_spans([(0, whole)])
         if suspect == ranges:
             return withheld(payload, check)
@@ -237,17 +239,6 @@ def _noted(note: str, payload: Payload, suspect: tuple[Span, ...]) -> str:
     lost = sum(stop - start for start, stop in suspect)
     total = count_elements(payload.shape)
     return f"{note}; {lost:,} of its {total:,} elements look wrong"
-
-
-def _strings_in(zeros: Sequence[Span], spans: Sequence[Span]) -> tuple[Span, ...]:
-    """Return the strings of which some bytes lie in runs of zeros."""
-    return merge_spans(
-        [
-            (number, number + 1)
-            for number, (start, stop) in enumerate(spans)
-            if any(low < stop and start < high for low, high in zeros)
-        ]
-    )
 
 
 def withheld(payload: Payload, check: Check, note: str | None = None) -> Mended:

@@ -19,7 +19,7 @@ from ckptparse.dtypes import item_size
 from ckptparse.examination.case import Case
 from ckptparse.examination.check import fits, is_there
 from ckptparse.examination.outcome import Span
-from ckptparse.examination.payload import Payload
+from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.places import LEAST_SOUGHT, Place, stored_dtype
 from ckptparse.examination.readers import PAGE, DataFile
 from ckptparse.examination.row_mapping import RowMapping
@@ -118,7 +118,8 @@ class Surroundings:
         small = may_differ_by_little(one.payload)
         sides = [side.there for side in (before, after) if side.there is not None]
         # What looks wrong at its place says nothing if what is around it lies elsewhere.
-        seen = (one.outcome.suspect or one.check.holes) and (not sides or self._usual in sides)
+        odd = one.outcome.suspect or one.check.holes or _is_withheld(one)
+        seen = odd and (not sides or self._usual in sides)
         if seen or self._is_damaged_beside(one, before, after) or (one.is_own and not small):
             return False
         if one.remains in (Remains.SAME, Remains.FILLED):
@@ -262,6 +263,11 @@ class Surroundings:
         delta = there.offset - payload.offset
         others = (one.payload for one in self._broken if one.payload is not payload)
         return any(one.offset + delta < high and one.end + delta > low for one in others)
+
+
+def _is_withheld(one: Failing) -> bool:
+    """Tell whether all strings of a part look wrong: nothing of it is offered."""
+    return one.payload.form is Form.STRINGS and one.recipe is None
 
 
 def _is_beyond(payload: Payload, span: Span, step: int) -> bool:
