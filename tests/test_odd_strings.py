@@ -69,8 +69,9 @@ def test_strings_in_ranges_are_those_that_share_a_byte_with_one() -> None:
     assert strings_in([], spans) == () and strings_in([(0, 9)], []) == ()
 
 
-def test_a_damaged_object_graph_is_no_sign_of_another_save(tmp_path: Path) -> None:
-    """A sector of noise lies in it, and another in the page of the counters."""
+@pytest.mark.parametrize("where", ["start", "within", "end"])
+def test_a_damaged_object_graph_is_no_sign_of_another_save(where: str, tmp_path: Path) -> None:
+    """A sector of noise lies in it, and others in the counters and the weights."""
     rng = np.random.default_rng(4)
     arrays: dict[str, Any] = {
         "step": np.int64(42),
@@ -88,9 +89,10 @@ def test_a_damaged_object_graph_is_no_sign_of_another_save(tmp_path: Path) -> No
     raw = bytearray(data.read_bytes())
     entry = bundle.entries[builder.OBJECT_GRAPH.encode()]
     assert isinstance(entry, builder.Entry) and entry.size > 3000
-    for sector in (0, 40, -(-entry.offset // 512) + 2):
+    first = {"start": 0, "within": 2, "end": entry.size // 512}[where]
+    for sector in (0, 40, entry.offset // 512 + first):
         raw[512 * sector : 512 * (sector + 1)] = rng.bytes(512)
-    data.write_bytes(raw)
+    data.write_bytes(raw[: entry.offset + entry.size])
     np.savez(tmp_path / "w.npz", **arrays)
     recovery = ckptparse.recover(prefix, evidence=[tmp_path / "w.npz"])
     assert faults.judge(recovery, arrays).wrong == ()

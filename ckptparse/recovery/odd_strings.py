@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -17,6 +18,11 @@ _ROWS = 1 << 11
 _NOISE = 176
 """Different bytes in a sector from which on it is noise: that has 221, and fewer than 176 by a
 chance of less than 1 in 10^9; text and messages have up to 120."""
+_LEAST_PART = 128
+"""Bytes of a sector at least that tell of those at both ends: noise has 101 different ones, and
+fewer than four fifths of that by a chance of 1 in 10^7."""
+_MOST_NOISY = 0.75
+"""Share of the sectors that are noise at most: of packed strings nearly all are."""
 _MOSTLY = 0.9
 """Share of the strings, or of the sectors, that must look right for others to look wrong."""
 _LEAST_STRINGS = 16
@@ -73,7 +79,7 @@ _NO_CONTROLS = bytes([*_PRINTABLE, *range(0x80, 0x100)])
 
 
 def _noisy_sectors(data: bytes, offset: int) -> Iterator[Span]:
-    """Iterate over the sectors that are noise, if most others are none."""
+    """Iterate over the sectors that are noise, if some others are none."""
     ahead = -offset % SECTOR
     count = (len(data) - ahead) // SECTOR
     if count <= 1:
@@ -81,9 +87,18 @@ def _noisy_sectors(data: bytes, offset: int) -> Iterator[Span]:
     rows = np.frombuffer(data, np.uint8, count * SECTOR, ahead).reshape(count, SECTOR)
     parts = [_count_different(rows[n : n + _ROWS]) for n in range(0, count, _ROWS)]
     noisy = np.flatnonzero(np.concatenate(parts) >= _NOISE)
-    if 2 * len(noisy) < count:
-        for number in noisy.tolist():
-            yield ahead + number * SECTOR, ahead + (number + 1) * SECTOR
+    if len(noisy) >= _MOST_NOISY * count:
+        return
+    for number in noisy.tolist():
+        yield ahead + number * SECTOR, ahead + (number + 1) * SECTOR
+    for start, stop in ((0, ahead), (ahead + count * SECTOR, len(data))):
+        if stop - start >= _LEAST_PART and _is_noisy(data[start:stop]):
+            yield start, stop
+
+
+def _is_noisy(part: bytes) -> bool:
+    """Tell whether a part of a sector has four fifths of the different bytes that noise has."""
+    return len(set(part)) >= 0.8 * 256 * (1 - math.exp(-len(part) / 256))
 
 
 def _count_different(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
