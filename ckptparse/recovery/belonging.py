@@ -44,10 +44,6 @@ __all__ = ["Belonging", "find_vanished", "judge_belonging"]
 
 _MOST_ASKED = 64
 """Lost tensors that are looked for in data files that are not theirs."""
-_LEAST_SECTORS = 8
-_NEARLY_ALL = 0.9
-"""Sectors of what fails, at least, and which share of them must be known, so that these are the
-same save's: of another one those are not that were trained."""
 _NOTHING = frozenset({"lfs-pointer", "html", "zeros"})
 """What `identify` calls a file that holds nothing of a save."""
 _SAMPLE = 1 << 20
@@ -88,31 +84,14 @@ def judge_belonging(
         borrowing: Tells which bytes are its own.
     """
     failing = find_failing(mended, borrowing)
-    scattered = _are_scattered(failing, borrowing)
-    others = not scattered and _hold_others(case, failing)
-    against = others or (not scattered and _is_contradicted(case, mended, failing))
-    borrowed = scattered or _may_borrow(case, failing, borrowing, against=against)
+    others = _hold_others(case, failing)
+    against = others or _is_contradicted(case, mended, failing)
+    borrowed = _may_borrow(case, failing, borrowing, against=against)
     # Bytes elsewhere that nothing shows to be its own say nothing of values, as if there were none.
     values = (borrowed or not against) and _are_values_own(case, mended, failing)
     shown = borrowed or _is_shown(case, failing)
     ways = dict.fromkeys(find_ways(failing)).keys()
     return Belonging(values, borrowed, shown, others, ways)
-
-
-def _are_scattered(failing: Sequence[Failing], borrowing: Borrowing) -> bool:
-    """Tell whether own bytes are those that other files have of other tensors, sector by sector.
-
-    So it is if the stripes of a data file lie in a wrong order. Then it is of the same save as the
-    bytes of these files: another save has its own bytes of what was trained.
-    """
-    if not any(one.is_borrowed for one in failing):
-        return False
-    sectors = borrowing.sectors_of((one.found, one.payload) for one in failing)
-    counts = [
-        borrowing.count_among(one.payload, sectors) for one in failing if is_telling(one.payload)
-    ]
-    known, every = (sum(one) for one in zip(*counts, strict=True)) if counts else (0, 0)
-    return every >= _LEAST_SECTORS and known > _NEARLY_ALL * every
 
 
 def _hold_others(case: Case, failing: Sequence[Failing]) -> bool:

@@ -38,8 +38,9 @@ from ckptparse.recovery.claims import Way
 from ckptparse.recovery.mended import Mended, available_bytes
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.recipe import Recipe
+from ckptparse.recovery.sectors import Sectors
 from ckptparse.recovery.siblings import Siblings
-from ckptparse.recovery.statistics import SECTOR, judge_at, judge_elements
+from ckptparse.recovery.statistics import judge_at, judge_elements
 
 __all__ = ["Borrowing", "Remains"]
 
@@ -68,6 +69,8 @@ _MOST_WAYS = 8
 """Ways of reading a file in which bytes are compared."""
 _COMPARED = 1 << 20
 """Bytes of a tensor that are compared."""
+_LEAST_SCATTERED = 1 << 10
+"""Bytes of a tensor that has a whole sector, at least."""
 _MOST_WHOLE = 1 << 14
 """Whole tensors of which it is asked what another save's index says."""
 _COMPARISONS = 8
@@ -111,6 +114,7 @@ class Borrowing:
         self._mine |= set(case.survey.data_files.values())
         self._told: dict[tuple[Way, _Looks, Recipe], Remains | None] = {}
         self._left_over: dict[Payload, Mended | None] = {}
+        self._scattered: dict[Recipe, bool] = {}
         attempts = case.context.limits.attempts + case.files.held_bytes // ATTEMPT_BYTES
         self._left = _COMPARISONS * attempts
 
@@ -142,9 +146,29 @@ class Borrowing:
         That takes less than to say what they are else.
         """
         recipe = self._lent(found, payload)
-        return recipe is not None and any(
-            told is not None and told.are_same for told in self._told_near(payload, recipe, ways)
-        )
+        if recipe is None:
+            return False
+        told = self._told_near(payload, recipe, ways)
+        if any(one is not None and one.are_same for one in told):
+            return True
+        return self._is_scattered(payload, recipe)
+
+    def _is_scattered(self, payload: Payload, recipe: Recipe) -> bool:
+        """Tell whether the sectors of bytes lie in the checkpoint's own files, in another order.
+
+        So it is if the stripes of a data file lie in a wrong order.
+        """
+        if payload.form is Form.RECORD or payload.size < _LEAST_SCATTERED:
+            return False
+        if recipe not in self._scattered:
+            data = self._read(recipe, min(payload.size, _COMPARED))
+            self._scattered[recipe] = self._sectors.hold(data, payload.offset)
+        return self._scattered[recipe]
+
+    @cached_property
+    def _sectors(self) -> Sectors:
+        """The sectors of the checkpoint's own data files."""
+        return Sectors(self.files, sorted(self._mine))
 
     def remains(self, found: Mended, payload: Payload, ways: Collection[Way] = ()) -> Remains:
         """Say what the checkpoint's own bytes tell of bytes that were found elsewhere.
@@ -157,6 +181,8 @@ class Borrowing:
         recipe = self._lent(found, payload)
         if recipe is None:
             return Remains.NOTHING
+        if self._is_scattered(payload, recipe):
+            return Remains.SAME
         told = {*self._told_near(payload, recipe, ways)}
         if not any(one is not None and one.are_same for one in told):
             told = {self._remains_at(way, payload, recipe) for way in _places(payload, ways)}
@@ -262,27 +288,6 @@ class Borrowing:
             self._left_over[payload] = self._offerer.offer(payload, check) if may else None
         return self._left_over[payload]
 
-    def sectors_of(self, lent: Iterable[tuple[Mended, Payload]]) -> set[bytes]:
-        """Return what stands where sectors of the data files begin, by bytes of other files."""
-        known: set[bytes] = set()
-        for found, payload in lent:
-            recipe = self._lent(found, payload)
-            if recipe is not None:
-                data = self._read(recipe, min(payload.size, _COMPARED)).tobytes()
-                known.update(_sector_starts(data, payload.offset))
-        return known
-
-    def count_among(self, payload: Payload, sectors: set[bytes]) -> tuple[int, int]:
-        """Count the sectors at the place of a payload that are some which belong elsewhere.
-
-        Returns:
-            How many there are, and of how many.
-        """
-        held = min(available_bytes(self.files, payload), _COMPARED)
-        data = bytes(self.files.read(payload.file, payload.offset, held)) if held else b""
-        starts = list(_sector_starts(data, payload.offset))
-        return sum(one in sectors for one in starts), len(starts)
-
     def is_another_record(self, found: Mended, payload: Payload) -> bool:
         """Tell whether a block of another V1 file is taken for one that may not have been it.
 
@@ -387,14 +392,6 @@ def _places(payload: Payload, ways: Collection[Way]) -> Iterable[Way]:
     if payload.size < _LEAST or payload.form is Form.RECORD:
         return ()
     return dict.fromkeys(((payload.file, 0), *islice(ways, _MOST_WAYS)))
-
-
-def _sector_starts(data: bytes, offset: int) -> Iterator[bytes]:
-    """Iterate over the first bytes of the sectors in some that lie at an offset; over no fills."""
-    for at in range(-offset % SECTOR, len(data) - _PIECE + 1, SECTOR):
-        piece = data[at : at + _PIECE]
-        if len(set(piece)) > _PIECE // 2:
-            yield piece
 
 
 def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Remains:
