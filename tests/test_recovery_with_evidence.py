@@ -280,3 +280,22 @@ def test_stripes_of_another_save_in_a_wrong_order_prove_nothing(tmp_path: Path) 
     np.savez(tmp_path / "w.npz", **other)
     recovery = ckptparse.recover(prefix, evidence=[tmp_path / "w.npz"])
     assert faults.judge(recovery, this).wrong == ()
+
+
+def test_slices_that_are_offered_without_proof_are_not_said_to_be_lost(tmp_path: Path) -> None:
+    """The block of the index that describes them is damaged; the evidence has their bytes."""
+    rng = np.random.default_rng(16)
+    array = rng.normal(size=(40, 30)).astype(np.float32)
+    bundle = builder.Bundle()
+    bundle.add_sliced("parted", array, builder.split_rows(40, 2, 2))
+    bundle.add("z", rng.normal(size=50).astype(np.float32))
+    prefix = Path(bundle.write(tmp_path / "own" / "m"))
+    raw = Path(f"{prefix}.index").read_bytes()
+    change(Path(f"{prefix}.index"), raw.index(b"z") + 8, raw.index(b"z") + 10, b"\x55\xaa")
+    for at in (600, 3000):
+        change(tmp_path / "own" / DATA, at, at + 80, rng.bytes(80))
+    with zipfile.ZipFile(tmp_path / "w.zip", "w") as archive:
+        archive.writestr("x", bytes(bundle.shards[0]))
+    tensor = ckptparse.recover(prefix, evidence=[tmp_path / "w.zip"])["parted"]
+    assert tensor.status == "unverified" and faults.same(tensor.read(), array)
+    assert "0 of 2 slices are proved" in tensor.note and "got back" not in tensor.note

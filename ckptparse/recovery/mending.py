@@ -134,10 +134,10 @@ def _sum_up(known: Outcome, parts: Sequence[MendedPart], checked: CheckedTensor)
 
 
 def _note_of(outcomes: Sequence[Outcome]) -> str:
-    """Say of a sliced tensor how many of its slices were got back, and what the others lack."""
+    """Say of a sliced tensor how many of its slices are proved, and what the others lack."""
     good = sum(outcome.status.proved for outcome in outcomes)
     notes = sorted({one.note for one in outcomes if one.note and not one.status.proved})
-    verb = "were got back" if any(one.method for one in outcomes) else "are whole"
+    verb = "are proved" if any(one.method for one in outcomes) else "are whole"
     return "; ".join([f"{good} of {len(outcomes)} slices {verb}", *notes[:3]])
 
 
