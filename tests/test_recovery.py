@@ -594,7 +594,7 @@ def test_a_sliced_tensor_of_which_some_slices_were_got_back_says_how_many(tmp_pa
     second.write_bytes(bytes(second.stat().st_size))
     tensor = ckptparse.recover(tmp_path / "model")["w"]
     assert (tensor.status, tensor.method) == ("partial", "reading it +30 bytes from its place")
-    assert tensor.note.startswith("1 of 2 slices were got back; ")
+    assert tensor.note.startswith("1 of 2 slices are proved; ")
     assert "are whole" not in tensor.note
 
 
