@@ -197,6 +197,65 @@ def test_returns_are_put_back_where_blocks_agree_then() -> None:
         assert find_lost_returns(MemorySource("m", lost[:at]), Limits()) is None
 
 
+def with_crc(at: int) -> bytes:
+    """Return a value with which a block's stored checksum has a return and a line feed there."""
+    for number in range(1 << 22):
+        value = b"%d" % number
+        stored = builder.masked_crc(builder.block([(b"key", value)]) + b"\0").to_bytes(4, "little")
+        if stored[at : at + 2] == b"\r\n":
+            return value
+    raise AssertionError
+
+
+@pytest.mark.parametrize("at", [0, 2])
+def test_a_return_that_a_stored_checksum_lost_is_put_back(at: int) -> None:
+    value = with_crc(at)
+    pairs = [(b"a\r\nb", b"1"), (b"key", value), (b"x\r\n", b"2")]
+    raw = builder.table(pairs, block_size=1).data
+    assert raw.count(b"\r\n") == 3
+    source = MemorySource("m", raw.replace(b"\r\n", b"\n"))
+    found = find_lost_returns(source, Limits())
+    assert found is not None
+    restored = Returned(found)(source)
+    assert bytes(restored.read_at(0, restored.size)) == raw
+
+
+def test_returns_before_returns_are_left_as_they_are() -> None:
+    """One of two returns before a line feed is lost: then no pair says that none was lost."""
+    raw = builder.table([(b"a\r\r\nb", b"1"), (b"c\r\n", b"2")], block_size=1).data
+    assert find_lost_returns(MemorySource("m", raw.replace(b"\r\n", b"\n")), Limits()) is None
+
+
+def test_blocks_between_damaged_ones_tell_how_many_returns_these_lost() -> None:
+    rng = np.random.default_rng(5)
+    noise = [rng.bytes(900).replace(b"\r", b"x") for _ in range(2)]
+    large = [one + b"line\r\n" * 5 for one in noise]
+    pairs = [(b"a%d" % n, b"line\r\n%d" % n) for n in range(9)]
+    pairs[2:2], pairs[6:6] = [(b"a1x", large[0])], [(b"a4x", large[1])]
+    raw = builder.table(pairs, block_size=1).data
+    lost = raw.replace(b"\r\n", b"\n")
+    for one in noise:
+        lost = lost.replace(one, one[:300] + bytes(300) + one[600:])
+    source = MemorySource("m", lost)
+    found = find_lost_returns(source, Limits())
+    assert found is not None
+    restored = Returned(found)(source)
+    got = bytes(restored.read_at(0, restored.size))
+    assert len(got) == len(raw)
+    for _, value in pairs:
+        assert value in large or got.count(value) == raw.count(value) == 1
+
+
+def test_a_footer_that_says_another_size_puts_nothing_back() -> None:
+    """The list of blocks ends before another place than that at which the footer has it."""
+    table = bundle_of_lines().table(block_size=60)
+    offset, size = table.index
+    between = b"line\r\n" * 3
+    footer = Footer(BlockHandle(*table.metaindex), BlockHandle(offset + len(between), size))
+    raw = table.data[:offset] + between + table.data[offset:-48] + footer.to_bytes()
+    assert find_lost_returns(MemorySource("m", raw.replace(b"\r\n", b"\n")), Limits()) is None
+
+
 @pytest.mark.parametrize("size", [40, 100_000])
 def test_line_feeds_without_end_cost_a_bounded_search(
     size: int, monkeypatch: pytest.MonkeyPatch

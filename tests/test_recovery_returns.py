@@ -7,7 +7,7 @@ import pytest
 from crc32c import crc32c
 
 from ckptparse.crc.choices import find_choices
-from ckptparse.examination.returns import restore_returns
+from ckptparse.examination.returns import _match, restore_returns
 
 
 def lose(raw: bytes) -> tuple[bytes, int]:
@@ -74,6 +74,30 @@ def test_a_thousand_random_runs_have_no_returns_to_be_put_back() -> None:
         data = rng.bytes(int(rng.integers(1, 1200)))
         size = len(data) + int(rng.integers(0, 3))
         assert restore_returns(data, size, int(rng.integers(2**32)), width=4) is None
+
+
+def test_line_feeds_are_chosen_in_their_order_and_only_if_one_choice_fits() -> None:
+    first, second = np.array([1, 2, 4, 9], np.uint32), np.array([16, 32, 64, 9], np.uint32)
+    assert _match([first, second], 1 ^ 32) == (0, 1)
+    assert _match([first, second], 4 ^ 32) is None  # The third line feed is not before the second.
+    assert _match([first, np.array([16, 32, 32, 9], np.uint32)], 1 ^ 32) is None
+
+
+@pytest.mark.parametrize("count", [1, 3, 40])
+def test_a_return_that_was_lost_behind_a_run_is_none_of_its_own(count: int) -> None:
+    """The run has lost some itself; just behind it the next one has lost some, too."""
+    rng = np.random.default_rng(count)
+    raw = bytearray(rng.normal(0, 0.05, 1000 * count + 4000).astype("<f4").tobytes())
+    raw = bytearray(bytes(raw).replace(b"\r", b"\x0e"))
+    for number in range(count):
+        raw[4000 * number + 3000 : 4000 * number + 3002] = b"\r\n"
+    following = bytearray(bytes(rng.normal(0, 0.05, 4000).astype("<f4")).replace(b"\r", b"\x0e"))
+    following[5:7] = following[41:43] = b"\r\n"
+    converted, lost = lose(bytes(raw + following))
+    assert lost == count + 2
+    found = restore_returns(converted, len(raw), crc32c(raw), width=4)
+    assert found is not None and len(found.places) == count
+    assert found.build(converted) == bytes(raw)
 
 
 def test_choices_add_up_to_the_target() -> None:
