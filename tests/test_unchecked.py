@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
+import builder
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -324,3 +326,66 @@ def test_many_runs_of_zeros_beside_take_the_meaning_of_one_that_is_like_a_sector
     lost.overwrite(0, values.tobytes())
     lost.overwrite(start, bytes(SECTOR))
     assert lost.recover()["a"].suspect == ()
+
+
+STATE = [builder.variant_proto("tensorflow::Iterator", b"part %d" % n * (n + 1)) for n in range(5)]
+WORDS = np.array([b"abc", b"defg", b"h"], object)
+STATE_SIZE = len(builder.variant_payload(STATE)[0])
+
+
+def objects(directory: Path, offset: int, *, lost: bool) -> ckptparse.Recovery:
+    """Recover variants and strings, one byte changed: by their index, or by that of a sibling."""
+    made = builder.Bundle()
+    made.add_variants("it", STATE, (5,))
+    made.add("words", WORDS)
+    made.add("z", weights((90,)))
+    made.write(directory / "model")
+    if lost:
+        for path in directory.glob("model.*"):
+            shutil.copy(path, directory / path.name.replace("model", "other"))
+        (directory / "model.index").unlink()
+    data = directory / "model.data-00000-of-00001"
+    raw = bytearray(data.read_bytes())
+    raw[offset] ^= 1
+    data.write_bytes(raw)
+    return ckptparse.recover(directory / "model")
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["own index", "sibling's index"])
+@pytest.mark.parametrize(("offset", "whole"), [(STATE_SIZE + 60, 5), (100, 2)])
+def test_variants_are_decoded_up_to_the_first_damaged_one(
+    offset: int, whole: int, lost: bool, tmp_path: Path
+) -> None:
+    recovery = objects(tmp_path / "in", offset, lost=lost)
+    tensor = recovery["it"]
+    assert str(tensor.status) == ("unverified" if lost or whole < 5 else "verified")
+    found = np.ma.masked_array(tensor.read())
+    assert np.ma.getmaskarray(found).tolist() == [n >= whole for n in range(5)]
+    parts = [b"part %d" % n * (n + 1) for n in range(whole)]
+    assert [one.metadata for one in found[:whole]] == parts
+    written = recovery.write(tmp_path / "out.ckpt", offer="plausible")
+    assert written.filled == ({"it": ((whole, 5),)} if whole < 5 else {})
+    again = ckptparse.read(tmp_path / "out.ckpt")["it"]
+    assert [one.metadata for one in again] == [*parts, *[b""] * (5 - whole)]
+
+
+def test_variants_and_strings_of_which_no_element_is_whole_are_not_offered(tmp_path: Path) -> None:
+    for name, offset in {"it": 3, "words": STATE_SIZE + 1}.items():
+        recovery = objects(tmp_path / name, offset, lost=True)
+        assert name not in recovery and len(recovery) == 2
+        report = recovery.report.tensors[name]
+        assert str(report.status) == "corrupt"
+        assert report.note.endswith("its bytes hold no whole element")
+
+
+def test_of_variants_that_were_cut_off_the_first_are_there(tmp_path: Path) -> None:
+    made = builder.Bundle()
+    made.add_variants("it", STATE, (5,))
+    made.write(tmp_path / "model")
+    data = tmp_path / "model.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-30])
+    report = ckptparse.verify(tmp_path / "model").tensors["it"]
+    assert (str(report.status), report.ranges) == ("partial", ((0, 4),))
+    found = ckptparse.recover(tmp_path / "model")["it"].read()
+    assert np.ma.getmaskarray(found).tolist() == [False] * 4 + [True]
+    assert found[3].metadata == b"part 3" * 4

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from ckptparse.bundle.entry import count_elements
 from ckptparse.bundle.strings import check_strings, most_lengths_bytes, split_variants
 from ckptparse.coding.checksum import crc32c, unmask_crc
-from ckptparse.coding.varint import decode_varints
+from ckptparse.coding.varint import decode_varint, decode_varints
 from ckptparse.dtypes import item_size
 from ckptparse.errors import CheckpointError, ChecksumError, MalformedError, PermissionDeniedError
 from ckptparse.examination.index_view import NO_CHECKSUM
@@ -42,6 +42,7 @@ __all__ = [
     "is_there",
     "mismatch",
     "mismatch_note",
+    "object_spans",
     "read_record",
     "string_spans",
 ]
@@ -153,13 +154,17 @@ def _good(payload: Payload) -> Check:
 
 def _bad(files: DataFiles, payload: Payload, computed: int) -> Check:
     if payload.crc32c is None:
-        whole = ((0, count_elements(payload.shape)),)
+        count = count_elements(payload.shape)
+        there: tuple[Span, ...] = ((0, count),)
+        if payload.form in (Form.STRINGS, Form.VARIANTS):
+            there = _present_before(files, payload, payload.size)
         rebuilt = payload.origin is Origin.REBUILT
         note = payload.doubt if rebuilt else "the index stores no checksum for it"
         grounds = _here(EvidenceRule.PLACE, payload)
-        outcome = Outcome(
-            Status.UNVERIFIED, Cause.NO_CHECKSUM, ranges=whole, note=note, grounds=grounds
-        )
+        if count and not there:
+            note = f"{note}; its bytes hold no whole element"
+        status = Status.CORRUPT if count and not there else Status.UNVERIFIED
+        outcome = Outcome(status, Cause.NO_CHECKSUM, ranges=there, note=note, grounds=grounds)
         return Check(outcome, computed)
     holes = find_holes(files, payload.file, payload.offset, payload.size)
     if not holes and _is_all_zeros(files, payload):
@@ -295,11 +300,44 @@ def _present_before(files: DataFiles, payload: Payload, available: int) -> tuple
     width = item_size(payload.data_type)
     if payload.form is Form.PLAIN and width is not None:
         return merge_spans([(0, available // width)])
-    if payload.form is not Form.STRINGS or not available:
+    if payload.form not in (Form.STRINGS, Form.VARIANTS) or not available:
         return ()
     data = bytes(files.read(payload.file, payload.offset, available))
-    spans = string_spans(data, count_elements(payload.shape), big_endian=payload.big_endian)
+    spans = object_spans(payload, data)
     return merge_spans([(0, sum(stop <= available for _, stop in spans or ()))])
+
+
+def object_spans(payload: Payload, data: bytes) -> list[Span] | None:
+    """Return where each string lies, or each of the first variants, as the lengths say.
+
+    None if the lengths of strings do not have their checksum. Variants have one each, and those
+    from the first damaged one on are left out.
+    """
+    count, order = count_elements(payload.shape), payload.big_endian
+    find = _variant_spans if payload.form is Form.VARIANTS else string_spans
+    return find(data, count, big_endian=order)
+
+
+def _variant_spans(data: bytes, count: int, *, big_endian: bool) -> list[Span]:
+    """Return where the first variants lie, up to one that lacks its checksum."""
+    order = ">" if big_endian else "<"
+    found: list[Span] = []
+    running = position = 0
+    while len(found) < count:
+        try:
+            length, start = decode_varint(data, position, len(data))
+        except ValueError:
+            break
+        end = start + length
+        stored = data[end : end + _CRC_SIZE]
+        # Each length counts as 8 bytes, and the stored checksum itself (docs/format.md, 2.4).
+        running = crc32c(data[start:end], crc32c(struct.pack(f"{order}Q", length), running))
+        if len(stored) < _CRC_SIZE or unmask_crc(*struct.unpack(f"{order}I", stored)) != running:
+            break
+        running = crc32c(stored, running)
+        position = end + _CRC_SIZE
+        found.append((start, end))
+    return found
 
 
 def string_spans(data: bytes, count: int, *, big_endian: bool) -> list[Span] | None:

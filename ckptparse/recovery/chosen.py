@@ -95,6 +95,10 @@ class Chosen(WrappedTensor[RecoveredTensor]):
 
     def _fill_for(self, dtype: np.dtype[Any]) -> Any:
         """Return what stands in the holes of a tensor of some type."""
+        if self.data_type == DataType.DT_VARIANT:
+            from ckptparse.tensor_proto import Variant
+
+            return Variant()
         if dtype.kind == "O":
             return self._fill if isinstance(self._fill, bytes) else b""
         number = 0 if isinstance(self._fill, bytes) else self._fill

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ckptparse.bundle.entry import count_elements
 from ckptparse.dtypes import item_size
-from ckptparse.examination.check import Check, string_spans
+from ckptparse.examination.check import Check, object_spans, string_spans
 from ckptparse.examination.hopeful import is_all_text
 from ckptparse.examination.outcome import EvidenceRecord, Outcome, Span, merge_spans
 from ckptparse.examination.payload import Form, Payload
@@ -120,9 +120,9 @@ class Offerer:
         if payload.form is Form.PLAIN:
             return self._elements(payload, check, available, moved, from_text=from_text)
         return (
-            self._strings(payload, check, available)
-            if payload.form is Form.STRINGS
-            else withheld(payload, check)
+            withheld(payload, check)
+            if payload.form is Form.RECORD
+            else self._objects(payload, check, available)
         )
 
     def _elements(
@@ -170,15 +170,18 @@ class Offerer:
             if start < ahead + size and stop > ahead
         ]
 
-    def _strings(self, payload: Payload, check: Check, available: int) -> Mended:
+    def _objects(self, payload: Payload, check: Check, available: int) -> Mended:
         data = bytes(self._files.read(payload.file, payload.offset, available))
-        count = count_elements(payload.shape)
-        spans = string_spans(data, count, big_endian=payload.big_endian)
-        if spans is None:
+        spans = object_spans(payload, data)
+        if not spans:
             return withheld(payload, check)
         whole = sum(stop <= available for _, stop in spans)
-        zeros = strings_in(zero_runs(memoryview(data), payload), spans[:whole])
-        suspect = merge_spans([*zeros, *find_odd_strings(data, spans[:whole], payload.offset)])
+        suspect: tuple[Span, ...] = ()
+        # A variant has a checksum of its own.
+        if payload.form is not Form.VARIANTS:
+            zeros = strings_in(zero_runs(memoryview(data), payload), spans[:whole])
+            odd = find_odd_strings(data, spans[:whole], payload.offset)
+            suspect = merge_spans([*zeros, *odd])
         ranges = merge_spans([(0, whole)])
         if suspect == ranges:
             return withheld(payload, check)

@@ -15,7 +15,7 @@ from ckptparse.crc.inversion import Derivation
 from ckptparse.dtypes import numpy_dtype
 from ckptparse.elements import allocate, finish_elements, shaped
 from ckptparse.errors import ChecksumError
-from ckptparse.examination.check import string_spans
+from ckptparse.examination.check import object_spans
 from ckptparse.examination.payload import Form, Payload, Record
 from ckptparse.examination.places import stored_dtype
 from ckptparse.examination.readers import DataFile
@@ -159,7 +159,7 @@ def _decode_counted(
     order = payload.big_endian
     if crc is None:
         budget.take(_OBJECT_SIZE * count)
-        values = _decode_present(data, count, big_endian=order)
+        values = _decode_present(data, payload, count, context, budget)
     elif payload.form is Form.STRINGS:
         values = decode_strings(data, count, big_endian=order, crc=crc, budget=budget)
     else:
@@ -167,11 +167,20 @@ def _decode_counted(
     return shaped(values, payload.shape)
 
 
-def _decode_present(data: bytes, count: int, *, big_endian: bool) -> npt.NDArray[Any]:
-    """Decode the strings of a tensor by their lengths, without a checksum."""
-    values = np.full(count, b"", object)
-    for number, (start, stop) in enumerate(string_spans(data, count, big_endian=big_endian) or ()):
-        values[number] = data[start:stop]
+def _decode_present(
+    data: bytes, payload: Payload, count: int, context: Context, budget: Budget
+) -> npt.NDArray[Any]:
+    """Decode the strings or variants that are there, without the checksum of all."""
+    found: list[Any] = [data[start:stop] for start, stop in object_spans(payload, data) or ()]
+    if payload.form is not Form.VARIANTS:
+        values = np.full(count, b"", object)
+    else:
+        from ckptparse.tensor_proto import Variant, decode_variants
+
+        found = decode_variants(found, limits=context.limits, budget=budget)
+        values = np.full(count, Variant(), object)
+    for number, value in enumerate(found):
+        values[number] = value
     return values
 
 

@@ -323,7 +323,7 @@ class Recovery(Mapping[str, RecoveredTensor]):
                 numpy's formats, in which a second array, `NAME.missing`, is True where a tensor was
                 filled; `"proved"` for the others, which cannot say so.
             fill: What stands where elements are missing or look wrong. Kinds of elements that have
-                no such number (NaN among integers) get zero, strings b"".
+                no such number (NaN among integers) get zero, strings b"", variants empty ones.
             keep_suspect: Whether elements that look wrong stay as they are.
             overwrite: Whether an earlier output there is replaced. A directory that holds anything
                 else is never replaced.

@@ -290,11 +290,7 @@ def _listed(one: Tile, given: GivenTensor | None, files: _Files, index: str) -> 
         shape = given.shape
     place = files.shard, ByteRange(files.values, one.offset, one.size)
     rules = (EvidenceRule.OBJECT_GRAPH, EvidenceRule.GUESSED_SIZES, *one.rules)
-    listed = _make_listed(one.item.key, (one.data_type, shape), (doubt, rules), place, index)
-    if one.data_type == DataType.DT_VARIANT and one.counted is not None and listed.payload:
-        # Without their checksum, variants are not decoded.
-        return replace(listed, payload=replace(listed.payload, crc32c=one.counted.crc))
-    return listed
+    return _make_listed(one.item.key, (one.data_type, shape), (doubt, rules), place, index)
 
 
 def _make_listed(
