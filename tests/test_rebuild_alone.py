@@ -231,7 +231,9 @@ def test_strings_beside_weights_leave_them_their_bytes(
     assert recovery["words" + VALUE].status == "unverified"
 
 
-def lost_index(directory: Path, values: list[tuple[str, str, Any]]) -> ckptparse.Recovery:
+def lost_index(
+    directory: Path, values: list[tuple[str, str, Any]], **options: Any
+) -> ckptparse.Recovery:
     """Get back a data file alone: variables by their keys' first parts, attributes and values."""
     message = TrackableObjectGraph()
     root, made = message.nodes.add(), builder.Bundle()
@@ -250,7 +252,7 @@ def lost_index(directory: Path, values: list[tuple[str, str, Any]]) -> ckptparse
     made.add(GRAPH, np.array(message.SerializeToString(), object))
     made.write(directory / "ckpt")
     (directory / "ckpt.index").unlink()
-    return ckptparse.recover(directory / "ckpt")
+    return ckptparse.recover(directory / "ckpt", **options)
 
 
 def weights_of(count: int) -> np.ndarray[Any, Any]:
@@ -289,6 +291,91 @@ def test_the_tensors_of_a_table_and_those_around_it_are_found(tmp_path: Path, co
     found = recovery["lookup/.ATTRIBUTES/table-values"].read()
     assert found.tolist() == list(range(count))
     assert {str(one.status) for one in recovery.values()} == {"unverified"}
+
+
+def test_shapes_without_the_keys_of_a_table_leave_these_to_their_lengths(tmp_path: Path) -> None:
+    """Formats that hold no strings, safetensors say, give the shapes of all else."""
+    keys = np.array([b"one", b"two words", b"3"], object)
+    values = [
+        ("lookup", "table", {"-keys": keys, "-values": np.arange(3, dtype="<i8")}),
+        ("a", "VARIABLE_VALUE", weights_of(30)),
+        ("b", "VARIABLE_VALUE", weights_of(40)),
+    ]
+    shapes = {
+        "lookup/.ATTRIBUTES/table-values": {"dtype": "int64", "shape": [3]},
+        "a" + VALUE: [5, 6],
+        "b" + VALUE: [40],
+    }
+    recovery = lost_index(tmp_path, values, shapes=shapes)
+    assert recovery["lookup/.ATTRIBUTES/table-keys"].read().tolist() == keys.tolist()
+    assert recovery["lookup/.ATTRIBUTES/table-values"].read().tolist() == [0, 1, 2]
+    assert recovery["a" + VALUE].read().tobytes() == weights_of(30).tobytes()
+    assert recovery["b" + VALUE].read().tobytes() == weights_of(40).tobytes()
+
+
+def rules_of(tensor: ckptparse.RecoveredTensor) -> list[str]:
+    return [str(record.rule) for record in tensor.evidence]
+
+
+def test_what_gave_a_size_is_in_the_evidence_if_shapes_are_given(tmp_path: Path) -> None:
+    values = [
+        ("a", "VARIABLE_VALUE", weights_of(30)),
+        ("save_counter", "VARIABLE_VALUE", np.int64(3)),
+        ("b", "VARIABLE_VALUE", weights_of(40)),
+        ("words", "VARIABLE_VALUE", np.array([b"some", b"words"], object)),
+    ]
+    shapes = {"a": [5, 6], "words": {"dtype": "string", "shape": [2]}}
+    recovery = lost_index(tmp_path, values, shapes=shapes)
+    found = {name.partition("/")[0]: rules_of(one) for name, one in recovery.items()}
+    assert found == {
+        "a": ["object graph", "given shapes", "place"],
+        "save_counter": ["object graph", "size of a counter", "place"],
+        "b": ["object graph", "rest", "place"],
+        "words": ["object graph", "given shapes", "size of a string", "place"],
+    }
+    assert recovery["b" + VALUE].read().tobytes() == weights_of(40).tobytes()
+
+
+def test_a_state_of_pythons_own_is_no_weights_if_shapes_are_given(tmp_path: Path) -> None:
+    state = np.array(b"a few bytes", object)  # With their length and its checksum 16 bytes.
+    values = [("a", "VARIABLE_VALUE", weights_of(30)), ("own", "py_state", state)]
+    recovery = lost_index(tmp_path, values, shapes={"a": [30]})
+    assert recovery["own/.ATTRIBUTES/py_state"].read()[()] == state[()]
+    assert recovery["a" + VALUE].read().tobytes() == weights_of(30).tobytes()
+
+
+@pytest.mark.parametrize("start", ["step_counter", "loss_scale/good_steps"])
+def test_what_scales_the_loss_is_a_counter_and_a_number(start: str, tmp_path: Path) -> None:
+    """Of Keras 3, which keeps both in the optimizer, and of Keras 2."""
+    model = Adam(layers(2))
+    held, _, steps = start.rpartition("/")
+    scale = "current_loss_scale" if held else "dynamic_scale"
+    owner = model.graph.nodes[1]
+    if held:
+        child = owner.children.add()
+        child.local_name, child.node_id = held, len(model.graph.nodes)
+        owner = model._node()
+    for name, value in {steps: np.int64(56), scale: np.float32(32768)}.items():
+        child = owner.children.add()
+        child.local_name, child.node_id = name, len(model.graph.nodes)
+        path = f"optimizer/{held}/{name}" if held else f"optimizer/{name}"
+        model._variable(path, name, value)
+    model.write(tmp_path / "model")
+    (tmp_path / "model.index").unlink()
+    recovery = ckptparse.recover(tmp_path / "model")
+    assert {name for name in recovery if name != GRAPH} == set(model.arrays)
+    for name, array in model.arrays.items():
+        assert recovery[name].read().tobytes() == array.tobytes(), name
+
+
+def test_shapes_of_another_model_take_nothing_away(tmp_path: Path) -> None:
+    model = Adam(layers(3))
+    model.write(tmp_path / "model")
+    (tmp_path / "model.index").unlink()
+    recovery = ckptparse.recover(tmp_path / "model", shapes={"dense_0/kernel": [31, 17]})
+    assert "shapes.unused" in {problem.code for problem in recovery.report.problems}
+    for name, array in model.arrays.items():
+        assert recovery[name].read().tobytes() == array.tobytes(), name
 
 
 def state_of(count: int) -> list[bytes]:

@@ -44,7 +44,7 @@ from ckptparse.inventory.places import take_inventory
 from ckptparse.inventory.survey import Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits
 from ckptparse.opening import read_candidate_graph
-from ckptparse.problems import EvidenceRule, Problem
+from ckptparse.problems import Problem
 from ckptparse.recovery.asked import describe_asked
 from ckptparse.recovery.assembling import make_recovery
 from ckptparse.recovery.belonging import Belonging, judge_belonging
@@ -67,7 +67,7 @@ from ckptparse.recovery.mend import Mender
 from ckptparse.recovery.mending import mend_again, mend_all, mend_tensor
 from ckptparse.recovery.offering import Offerer
 from ckptparse.recovery.other_indexes import OtherIndexes
-from ckptparse.recovery.rebuild.alone import tile_alone
+from ckptparse.recovery.rebuild.alone import tile_alone, uses_shapes
 from ckptparse.recovery.rebuild.names import restore_names_by_place
 from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor, say_unused
@@ -435,9 +435,7 @@ def _turn(view: IndexView, case: Case) -> None:
 
 def _tell_unused(case: Case, given: Sequence[GivenTensor], view: IndexView | None) -> list[Problem]:
     """Say that shapes that were given fit nothing, if that is so."""
-    payloads = [] if view is None else [one.payload for one in view.tensors.values()]
-    grounds = (one for payload in payloads if payload is not None for one in payload.grounds)
-    if not given or any(one.rule is EvidenceRule.GIVEN_SHAPES for one in grounds):
+    if not given or uses_shapes(view):
         return []
     size = sum(case.files.size(DataFile(path)) or 0 for path in case.survey.data_files.values())
     return [Problem.of("shapes.unused", case.survey.prefix, say_unused(given, size))]

@@ -26,7 +26,7 @@ from ckptparse.inventory.survey import Origin
 from ckptparse.problems import Cause, EvidenceRule
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
 from ckptparse.recovery.rebuild.items import (
-    ITERATOR_STATE,
+    STEM_PARTS,
     TABLE_KEYS,
     TABLE_VALUES,
     Item,
@@ -38,12 +38,10 @@ from ckptparse.recovery.rebuild.shapes import GivenTensor, ShapeMatches
 from ckptparse.recovery.rebuild.tiling import Known, Tile, tile
 from ckptparse.recovery.rebuild.view import data_paths
 
-__all__ = ["tile_alone"]
+__all__ = ["tile_alone", "uses_shapes"]
 
 _MOST_FILES = 2
 """Data files that hold anything: one of all tensors, and one of the object graph alone."""
-_PARTS = {"table": ("-keys", "-values"), "ITERATOR": (ITERATOR_STATE,)}
-"""What the names of tensors end with of which the graph has but the stem: tables, iterators."""
 _UNPLACED = "no index describes it; the object graph names it, and nothing tells its place or size"
 
 
@@ -57,9 +55,20 @@ def tile_alone(case: Case, given: Sequence[GivenTensor] = ()) -> IndexView | Non
     """
     try:
         files = _find_files(case)
-        return _names_of(case) if files is None else _view_of(case, files, given)
+        if files is None:
+            return _names_of(case)
+        view = _view_of(case, files, given)
+        # Shapes that place nothing are those of another model, and contradict the file perhaps.
+        return view if not given or uses_shapes(view) else _view_of(case, files, ())
     except CheckpointError:
         return None
+
+
+def uses_shapes(view: IndexView | None) -> bool:
+    """Tell whether the place of anything follows from shapes that were given."""
+    payloads = [] if view is None else [one.payload for one in view.tensors.values()]
+    grounds = (one for payload in payloads if payload is not None for one in payload.grounds)
+    return any(one.rule is EvidenceRule.GIVEN_SHAPES for one in grounds)
 
 
 def _names_of(case: Case) -> IndexView | None:
@@ -122,7 +131,7 @@ def _tensors_of(item: Item) -> list[str]:
     told = item.data_type is not None or item.rule is not None
     if told or item.key.endswith((TABLE_KEYS, TABLE_VALUES)):
         return [item.key]
-    return [item.key + part for part in _PARTS.get(item.key.rpartition("/")[2], ())]
+    return [item.key + part for part in STEM_PARTS.get(item.key.rpartition("/")[2], ())]
 
 
 def _list_unplaced(view: IndexView, items: Iterable[Item]) -> None:
@@ -220,12 +229,17 @@ def _find_shapes(
     matches = ShapeMatches(given)
     found = {
         item.key: by_path.get(item.key)
-        or of_groups.get(item.group)
+        or (None if item.key.endswith(TABLE_KEYS) else of_groups.get(item.group))
         or matches.find(item.key, item.full_name)
         for item in items
     }
     of_groups = _shapes_of_groups(items, found)
-    return {item.key: found[item.key] or of_groups.get(item.group) for item in items}
+    # The keys of a table are as many as its values, and of another type.
+    return {
+        item.key: found[item.key]
+        or (None if item.key.endswith(TABLE_KEYS) else of_groups.get(item.group))
+        for item in items
+    }
 
 
 def _shapes_by_path(graph: ObjectGraph, given: Sequence[GivenTensor]) -> dict[str, GivenTensor]:

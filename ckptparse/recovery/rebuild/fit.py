@@ -41,6 +41,8 @@ class Placed:
     size: int
     counted: Counted | None = None
     """What was measured, of strings and variants; None of others."""
+    solved: bool = False
+    """Whether it has the bytes that the others left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +232,7 @@ class _Shard:
             whole = tuple(rows if size is None else size for size in shape)
             solved = replace(payload, shape=whole)
             size = solved.size or 0
-            yield Placed(solved, self._number, start, size)
+            yield Placed(solved, self._number, start, size, solved=True)
             start += size
 
 

@@ -21,14 +21,25 @@ from ckptparse.graph.object_node import VARIABLE_VALUE, ObjectNode
 from ckptparse.graph.slot_search import find_slots
 from ckptparse.problems import EvidenceRule
 
-__all__ = ["ITERATOR_STATE", "TABLE_KEYS", "TABLE_VALUES", "Item", "iter_items", "split_stem"]
+__all__ = [
+    "PYTHON_STATE",
+    "STEM_PARTS",
+    "TABLE_KEYS",
+    "TABLE_VALUES",
+    "Item",
+    "iter_items",
+    "split_stem",
+]
 
-_STATE = "py_state"
+PYTHON_STATE = "py_state"
+"""What the graph calls a string of Python's own; these are stored behind all else."""
 _TABLE = "/table"
 TABLE_KEYS, TABLE_VALUES = "/table-keys", "/table-values"
 """What the names of a lookup table's tensors end with; the graph has the stem alone."""
-_ITERATOR, ITERATOR_STATE = "/ITERATOR", "_STATE"
+_ITERATOR, _ITERATOR_STATE = "/ITERATOR", "_STATE"
 """The same of an iterator over a dataset."""
+STEM_PARTS = {"table": ("-keys", "-values"), "ITERATOR": (_ITERATOR_STATE,)}
+"""What the names of tensors end with of which the graph has but the stem: tables, iterators."""
 _MOST_OPTIMIZERS = 64
 """Optimizers of one graph: to find the slots of one may take a walk over the whole graph."""
 _MEANS = frozenset({"m", "momentum"})
@@ -40,6 +51,9 @@ _STEPS = frozenset({"step", "epoch"})
 """What loops of one's own call their counters, by their paths: of 32 bits unless asked for."""
 _METRICS, _OF_MEANS = "keras_api/metrics/", frozenset({"total", "count"})
 """Keras 2 keeps a mean of the loss, and what it calls the variables of that."""
+_LOSS_STEPS, _LOSS_SCALES = frozenset({"step_counter", "good_steps"}), "current_loss_scale"
+"""What Keras 3 and Keras 2 call the steps since the scale of the loss was changed, and what Keras 2
+calls that scale: it keeps both in an object of their own."""
 _SEED = "seed_generator_state"
 _SEED_WORDS = 2
 """Elements of a Keras 3 seed generator's state: seed and counter."""
@@ -86,7 +100,7 @@ def iter_items(graph: ObjectGraph) -> Iterator[Item]:
         if attribute.checkpoint_key in seen:
             continue
         seen.add(attribute.checkpoint_key)
-        if attribute.name == _STATE:
+        if attribute.name == PYTHON_STATE:
             last.append(known.state(attribute.checkpoint_key, number))
         elif attribute.name == VARIABLE_VALUE:
             yield known.variable(attribute.checkpoint_key, attribute.full_name, number)
@@ -104,7 +118,7 @@ def split_stem(item: Item) -> tuple[Item, ...]:
     """
     told = item.data_type is not None or item.rule is not None
     if not told and item.key.endswith(_ITERATOR):
-        return (replace(item, key=item.key + ITERATOR_STATE, data_type=DataType.DT_VARIANT),)
+        return (replace(item, key=item.key + _ITERATOR_STATE, data_type=DataType.DT_VARIANT),)
     if told or not item.key.endswith(_TABLE):
         return (item,)
     stem = item.key.removesuffix(_TABLE)
@@ -142,15 +156,14 @@ class _Known:
     def variable(self, key: str, full_name: str, number: int) -> Item:
         """Describe a variable."""
         group = self.group_of(number)
-        if is_counter(key) and number not in self._slots:
-            return Item(key, DataType.DT_INT64, 1, EvidenceRule.COUNTER_SIZE, group)
         path = key.partition("/.ATTRIBUTES/")[0]
+        own_name = path.rpartition("/")[2]
+        if (is_counter(key) or own_name in _LOSS_STEPS) and number not in self._slots:
+            return Item(key, DataType.DT_INT64, 1, EvidenceRule.COUNTER_SIZE, group)
         if number not in self._slots and path in _STEPS:
             return Item(key, None, None, EvidenceRule.STEP_SIZE, group)
-        of_mean = (
-            _METRICS in key and key.partition("/.ATTRIBUTES/")[0].rpartition("/")[2] in _OF_MEANS
-        )
-        if number in self._scalars or of_mean:
+        of_mean = _METRICS in key and own_name in _OF_MEANS
+        if number in self._scalars or of_mean or own_name == _LOSS_SCALES:
             return Item(key, DataType.DT_FLOAT, 1, EvidenceRule.SCALAR_SIZE, group)
         if full_name.rpartition("/")[2] == _SEED:
             return Item(key, DataType.DT_UINT32, _SEED_WORDS, EvidenceRule.SEED_SIZE, group)

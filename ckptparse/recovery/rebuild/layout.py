@@ -11,6 +11,7 @@ from enum import Enum
 
 from ckptparse.dtypes import item_size
 from ckptparse.errors import MalformedError
+from ckptparse.problems import EvidenceRule
 from ckptparse.slices import Extent, TensorSlice
 
 __all__ = ["Layout", "Payload", "Rule", "parse_slice_spec", "plain_type"]
@@ -52,6 +53,8 @@ class Payload:
     """Payloads with the same name here have the same number of rows: keys and values of a table."""
     stated: int | None = None
     """Its size in another checkpoint, if neither dtype nor shape says it; None if not known."""
+    told: EvidenceRule | None = None
+    """What told its type and shape, if that is another rule than the layout's."""
 
     @property
     def size(self) -> int | None:

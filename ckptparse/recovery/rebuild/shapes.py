@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ from ckptparse.backend import OBJECT_GRAPH_KEY, VARIABLE_SUFFIX
 from ckptparse.crc.inversion import is_counter
 from ckptparse.dtypes import DataType, item_size
 from ckptparse.errors import MalformedError
+from ckptparse.graph.object_node import VARIABLE_VALUE
 from ckptparse.limits import DEFAULT_LIMITS
+from ckptparse.problems import EvidenceRule
+from ckptparse.recovery.rebuild.items import PYTHON_STATE, STEM_PARTS
 from ckptparse.recovery.rebuild.layout import Layout, Payload, Rule
 
 __all__ = [
@@ -72,6 +75,8 @@ class KeyName:
     key: str
     full_name: str = ""
     """The variable's own name, such as `dense/kernel`."""
+    attribute: str = VARIABLE_VALUE
+    """What the graph calls that what is stored under it."""
 
 
 _LONG_NAMES = {
@@ -157,8 +162,11 @@ def layouts_of_shapes(
         sizes: Sizes of the data files, which are filled one after another.
         keys: The keys of the object graph that was found there, in its order.
     """
-    if keys:
-        payloads = [*_match_keys(given, keys), Payload(OBJECT_GRAPH_KEY, DataType.DT_STRING, ())]
+    matches = ShapeMatches(given)
+    matched = [one for key in keys for one in _match_key(matches, key)]
+    if keys and None not in matched:
+        payloads = [one for one in matched if one is not None]
+        payloads.append(Payload(OBJECT_GRAPH_KEY, DataType.DT_STRING, ()))
         yield from _split(payloads, sizes, Rule.OBJECT_GRAPH)
     made = [_payload_of(tensor) for tensor in given]
     names = [tensor.name.encode("utf-8", "surrogateescape") for tensor in given]
@@ -176,17 +184,27 @@ def _payload_of(tensor: GivenTensor, name: str | None = None) -> Payload:
     return Payload(name or tensor.name, data_type, tensor.shape)
 
 
-def _match_keys(given: Sequence[GivenTensor], keys: Sequence[KeyName]) -> Iterator[Payload]:
-    """Give every key the shape that was given under it, its stem or its variable's name."""
-    matches = ShapeMatches(given)
-    for item in keys:
-        tensor = matches.find(item.key, item.full_name)
-        if tensor is not None:
-            yield _payload_of(tensor, item.key)
-        elif is_counter(item.key):
-            yield Payload(item.key, DataType.DT_INT64, ())
-        else:
-            yield Payload(item.key, DataType.DT_FLOAT, None)
+def _match_key(matches: ShapeMatches, item: KeyName) -> list[Payload | None]:
+    """Give a key the shape that was given under it, its stem or its variable's name.
+
+    None if it stands for tensors of other names, and their shapes were not given.
+    """
+    names = [item.key + part for part in STEM_PARTS.get(item.attribute, ("",))]
+    found = [matches.find(name, item.full_name) for name in names]
+    if None not in found:
+        shapes = EvidenceRule.GIVEN_SHAPES
+        return [
+            replace(_payload_of(tensor, name), told=shapes)
+            for name, tensor in zip(names, found, strict=True)
+            if tensor is not None
+        ]
+    if item.attribute == PYTHON_STATE:
+        return [Payload(item.key, DataType.DT_STRING, ())]
+    if item.attribute != VARIABLE_VALUE:
+        return [None]
+    if is_counter(item.key):
+        return [Payload(item.key, DataType.DT_INT64, (), told=EvidenceRule.COUNTER_SIZE)]
+    return [Payload(item.key, DataType.DT_FLOAT, None)]
 
 
 class ShapeMatches:

@@ -276,9 +276,12 @@ class _Tiler:
     def _may_be_strings(self, number: int) -> bool:
         """Tell whether nothing says what a variable holds: it is taken for floats if it must be."""
         item = self._items[number]
-        untold = item.count is None and item.rule is None and item.group not in self._counts
+        untold = item.count is None and item.rule is None
+        if _are_keys(item):
+            return untold
+        untold = untold and item.group not in self._counts
         is_float = item.data_type == DataType.DT_FLOAT and not item.slot
-        return untold and (is_float or _are_keys(item))
+        return untold and is_float
 
     def _strings_at(self, number: int, offset: int, stop: int) -> int | None:
         """Return the bytes of strings that begin there: their lengths have their checksum."""
@@ -288,8 +291,13 @@ class _Tiler:
         if tries > self._tries:
             return None
         self._tries -= tries
-        counted = count_strings(self._source, offset, stop - offset)
-        if counted is None:
+        known = self._counts.get(self._items[number].group)
+        counted = (
+            count_strings(self._source, offset, stop - offset)
+            if known is None
+            else measure_strings(self._source, offset, known[0])
+        )
+        if counted is None or offset + counted.size > stop:
             self._without_strings.add((offset, stop))
             return None
         self._take_strings(number, counted)

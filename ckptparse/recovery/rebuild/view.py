@@ -27,6 +27,7 @@ from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
 from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_layout
+from ckptparse.recovery.rebuild.items import PYTHON_STATE
 from ckptparse.recovery.rebuild.layout import Layout, Rule
 from ckptparse.recovery.rebuild.shapes import GivenTensor, KeyName, layouts_of_shapes
 from ckptparse.text import count
@@ -139,8 +140,8 @@ def find_keys(source: Source, *, limits: Limits) -> list[KeyName]:
     states: dict[str, KeyName] = {}
     for node in message.nodes:
         for attribute in node.attributes:
-            item = KeyName(attribute.checkpoint_key, attribute.full_name)
-            (states if attribute.name == "py_state" else plain).setdefault(item.key, item)
+            item = KeyName(attribute.checkpoint_key, attribute.full_name, attribute.name)
+            (states if attribute.name == PYTHON_STATE else plain).setdefault(item.key, item)
     return [*plain.values(), *states.values()]
 
 
@@ -161,9 +162,21 @@ def _make_view(case: Case, fit: Fit, paths: Sequence[str], rivals: int) -> Index
     for placed in fit.placed:
         pieces[placed.payload.name].append(placed)
     for name, found in pieces.items():
-        payloads = [_payload_of(one, paths, doubt, view.path, said) for one in found]
+        payloads = [
+            _payload_of(one, paths, doubt, view.path, (*said, *_sizes(one))) for one in found
+        ]
         view.tensors[name] = _listed(name, found, payloads, doubt)
     return view
+
+
+def _sizes(placed: Placed) -> Iterator[EvidenceRecord]:
+    """Iterate over what gave a payload its size, beside the layout."""
+    if placed.payload.told is not None:
+        yield EvidenceRecord(placed.payload.told)
+    if placed.counted is not None:
+        yield EvidenceRecord(EvidenceRule.STRING_SIZE)
+    if placed.solved:
+        yield EvidenceRecord(EvidenceRule.REST)
 
 
 def _payload_of(
