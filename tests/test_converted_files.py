@@ -79,6 +79,27 @@ def test_a_v1_file_that_was_converted_comes_back(way: str, tmp_path: Path) -> No
         ckptparse.read(tmp_path / "model")
 
 
+TEXTS = [Conversion.UTF8_LATIN1, Conversion.UTF8_CP1252]
+
+
+@pytest.mark.parametrize("second", TEXTS)
+@pytest.mark.parametrize("first", TEXTS)
+def test_a_v1_file_that_looks_like_one_that_was_cut_off_comes_back(
+    first: Conversion, second: Conversion, tmp_path: Path
+) -> None:
+    """Its first bytes are zeros, which stay as they are, and its blocks lie elsewhere."""
+    file, rng = v1_builder.LegacyFile(), np.random.default_rng(1)
+    arrays = {f"w{n}": rng.normal(0, 0.05, (100, 60)).astype("<f4") for n in range(8)}
+    for name, array in arrays.items():
+        file.add(name, array)
+    data = file.data(block_size=4096)
+    (tmp_path / "m").write_bytes(CONVERTED[second](CONVERTED[first](data)))
+    recovery = ckptparse.recover(tmp_path / "m")
+    for name, array in arrays.items():
+        assert recovery[name].status in ("verified", "corrected")
+        assert np.array_equal(recovery[name].read(), array)
+
+
 @pytest.mark.parametrize("way", WAYS)
 def test_an_index_that_was_converted_comes_back(way: str, tmp_path: Path) -> None:
     write_v2(tmp_path / "model")

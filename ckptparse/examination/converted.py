@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from contextlib import closing
 
-from ckptparse.errors import CheckpointError, NotACheckpointError, PermissionDeniedError
+from ckptparse.errors import (
+    CheckpointError,
+    DataLossError,
+    NotACheckpointError,
+    PermissionDeniedError,
+)
 from ckptparse.files.context import Context
 from ckptparse.inventory.folders import Folders
 from ckptparse.inventory.legacy import take_legacy
@@ -22,11 +27,13 @@ def choose(path: str, folders: Folders) -> Choice:
     Raises:
         CheckpointNotFoundError: No file of one is there.
         NotACheckpointError: The file there was never part of one, or the path can mean several.
+        DataLossError: Of the file there nothing was left.
         PermissionDeniedError: It may not be read.
     """
     try:
         return choose_leniently(path, folders)
-    except NotACheckpointError as error:
+    except (NotACheckpointError, DataLossError) as error:
+        # With its first bytes as they were, it looks like a file that was cut off.
         found = take_legacy(path, folders, is_file=folders.is_file(path))
         candidate = found.meant or next(iter(found.others), None)
         files = candidate.files if candidate else ()
