@@ -171,6 +171,9 @@ def test_a_layer_that_is_not_known_is_named() -> None:
     config = sequential({"class_name": "MyLayer", "config": {"name": "mine"}})
     with pytest.raises(UnsupportedError, match="class 'MyLayer' are not known"):
         parse_shapes_text(json.dumps(config))
+    own = {"class_name": "MyModel", "config": {"trainable": True}}
+    with pytest.raises(UnsupportedError, match="a model of class 'MyModel' lists no layers"):
+        parse_shapes_text(json.dumps(own))
     with pytest.raises(UnsupportedError, match="does not say what the layer 'a' was built for"):
         parse_shapes_text(json.dumps(sequential(dense("a", 3))))
 

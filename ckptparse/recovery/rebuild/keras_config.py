@@ -102,6 +102,11 @@ def _check_sizes(name: str, shape: Shape) -> None:
 
 
 def _iter_model(model: _Config, depth: int) -> Iterator[LayerWeight]:
+    if "layers" not in model["config"] and model["class_name"] not in _MODELS:
+        raise UnsupportedError(
+            f"The configuration of a model of class {model['class_name']!r:.80} lists no layers",
+            hint='Give the shapes by name instead: {"layer/kernel": [4, 8], ...}',
+        )
     layers = model["config"]["layers"]
     if depth > _DEEPEST or len(layers) > _MOST_LAYERS:
         raise MalformedError(
