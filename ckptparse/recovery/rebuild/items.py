@@ -82,6 +82,17 @@ class Item:
     """Of a bias: the group of its kernel, whose size is a multiple of its own."""
 
     @property
+    def held(self) -> tuple[str, str]:
+        """The path of the object that holds it, and what that calls it.
+
+        Keras 3 has the trained variables in a list of the optimizer's, and calls them `_kernel`.
+        """
+        holder, _, name = self.key.partition("/.ATTRIBUTES/")[0].rpartition("/")
+        if name.isdecimal() and self.full_name:
+            holder, _, name = self.full_name.rpartition("/")
+        return holder, name.lstrip("_")
+
+    @property
     def width(self) -> int | None:
         """Bytes of an element."""
         return None if self.data_type is None else item_size(self.data_type)

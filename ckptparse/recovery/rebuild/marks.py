@@ -78,12 +78,11 @@ def find_marks(items: Sequence[Item], values: Floats) -> dict[int, Span]:
 
 
 def _iter_marks(items: Sequence[Item]) -> Iterator[_Mark]:
-    paths = [item.key.partition("/.ATTRIBUTES/")[0] for item in items]
-    split = [path.rpartition("/") for path in paths]
-    for number, (holder, _, name) in enumerate(split):
+    split = [item.held for item in items]
+    for number, (holder, name) in enumerate(split):
         if items[number].slot:
             continue
-        own = [last for above, _, last in split[number + 1 : number + 4] if above == holder]
+        own = [last for above, last in split[number + 1 : number + 4] if above == holder]
         if name == "gamma":
             after = [last for last in own if last in ("beta", *_STATISTICS)]
             yield _Mark(
@@ -94,16 +93,16 @@ def _iter_marks(items: Sequence[Item]) -> Iterator[_Mark]:
                 gates=False,
             )
         elif name == "bias" and number >= 2 and "lstm" in items[number].full_name:
-            before = [last for above, _, last in split[number - 2 : number] if above == holder]
+            before = [last for above, last in split[number - 2 : number] if above == holder]
             if before == ["kernel", "recurrent_kernel"]:
                 yield _Mark(number, 0, False, (number - 1, number - 2), gates=True)
 
 
-def _layer_before(split: Sequence[tuple[str, str, str]], number: int) -> tuple[int, ...]:
+def _layer_before(split: Sequence[tuple[str, str]], number: int) -> tuple[int, ...]:
     """Return the bias, if there is one, and the kernel of the layer before a normalization."""
-    if number and split[number - 1][2] == "kernel":
+    if number and split[number - 1][1] == "kernel":
         return (number - 1,)
-    if number > 1 and split[number - 1][2] == "bias" and split[number - 2][2] == "kernel":
+    if number > 1 and split[number - 1][1] == "bias" and split[number - 2][1] == "kernel":
         return (number - 1, number - 2) if split[number - 1][0] == split[number - 2][0] else ()
     return ()
 

@@ -464,8 +464,13 @@ class _Tiler:
         """Return what the marked layer gives that lies before a run, or is the only other one."""
         before = numbers[0] - 1
         if before >= 0:
-            count, rules = self._counts.get(self._items[before].group, (0, ()))
-            return count if EvidenceRule.ONES in rules and not self._items[before].slot else None
+            item = self._items[before]
+            count, rules = self._counts.get(item.group, (0, ()))
+            if EvidenceRule.ONES not in rules or item.slot:
+                return None
+            # The bias of an LSTM has four values for each of its units.
+            is_cell = before > 0 and _holds(self._items[before - 1], "recurrent_kernel")
+            return count // 4 if is_cell else count
         kernels = [item for item in self._items if not item.slot and _holds(item, "kernel")]
         cells = [item for item in self._items if not item.slot and _holds(item, "recurrent_kernel")]
         if len(kernels) != len(("cell", "layer")) or len(cells) != 1:
@@ -519,7 +524,7 @@ def _are_keys(item: Item) -> bool:
 
 def _holds(item: Item, name: str) -> bool:
     """Tell whether that is what its object calls a tensor."""
-    return item.key.partition("/.ATTRIBUTES/")[0].rpartition("/")[2] == name
+    return item.held[1] == name
 
 
 def _up_to_none(pairs: Iterable[Pair | None]) -> Iterator[Pair]:
