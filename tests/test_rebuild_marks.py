@@ -81,6 +81,21 @@ def items_of_a_list(arrays: Arrays) -> list[Item]:
     ]
 
 
+def test_normalizations_of_one_name_one_behind_the_other_are_two() -> None:
+    """A model of one's own may give all its layers the same name."""
+    rng = np.random.default_rng(4)
+    arrays = {
+        f"{name}{number}": (name.startswith("gamma") + rng.normal(0, 0.01, 8)).astype("<f4")
+        for number in range(2)
+        for name in ("gamma", "beta")
+    }
+    items = [
+        Item(f"list/{n}{VALUE}", DataType.DT_FLOAT, None, None, n, full_name=f"m/{path[:-1]}")
+        for n, path in enumerate(arrays)
+    ]
+    assert find_marks(items, flat(arrays)) == spans_of(arrays)
+
+
 def spans_of(arrays: Arrays) -> dict[int, tuple[int, int]]:
     stops = np.cumsum([array.size for array in arrays.values()]).tolist()
     return {

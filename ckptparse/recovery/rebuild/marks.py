@@ -82,9 +82,8 @@ def _iter_marks(items: Sequence[Item]) -> Iterator[_Mark]:
     for number, (holder, name) in enumerate(split):
         if items[number].slot:
             continue
-        own = [last for above, last in split[number + 1 : number + 4] if above == holder]
         if name == "gamma":
-            after = [last for last in own if last in ("beta", *_STATISTICS)]
+            after = _behind(split, number)
             yield _Mark(
                 number,
                 len(after),
@@ -96,6 +95,17 @@ def _iter_marks(items: Sequence[Item]) -> Iterator[_Mark]:
             before = [last for above, last in split[number - 2 : number] if above == holder]
             if before == ["kernel", "recurrent_kernel"]:
                 yield _Mark(number, 0, False, (number - 1, number - 2), gates=True)
+
+
+def _behind(split: Sequence[tuple[str, str]], number: int) -> list[str]:
+    """Return what the layer of a gamma holds directly behind it. Two layers may have one name."""
+    found: list[str] = []
+    for holder, name in split[number + 1 :]:
+        own = holder == split[number][0] and name in ("beta", *_STATISTICS)
+        if not own or name in found:
+            break
+        found.append(name)
+    return found
 
 
 def _layer_before(split: Sequence[tuple[str, str]], number: int) -> tuple[int, ...]:
