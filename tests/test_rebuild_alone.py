@@ -438,6 +438,19 @@ def test_a_state_is_found_whatever_its_length(size: int) -> None:
     assert (at, found.count, found.size, builder.mask(found.crc)) == (6, 1, len(data), crc)
 
 
+def test_a_thousand_files_that_name_the_type_of_a_state_hold_none() -> None:
+    rng = np.random.default_rng(9)
+    for _ in range(1000):
+        data = bytearray(rng.bytes(3000))
+        for at in rng.integers(5, 2900, 5).tolist():
+            # Its length is one that fits, as it would be.
+            data[at - 2 : at + 22] = (
+                builder.varint(int(rng.integers(128, 900)), width=2)
+                + (b"\n\x14tensorflow::Iterator"[:22])
+            )
+        assert find_states(MemorySource("x", bytes(data)), 0, len(data)) == []
+
+
 def test_states_that_say_any_length_are_sought_in_bounded_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -315,6 +315,15 @@ def test_noise_is_no_chain_of_layers() -> None:
         assert find_chain(squares, weights, layers) is None
 
 
+def test_a_thousand_short_runs_of_noise_are_no_chain_of_layers() -> None:
+    rng = np.random.default_rng(8)
+    for _ in range(1000):
+        size = int(rng.integers(20, 60))
+        squares = (10.0 ** rng.normal(-6, rng.uniform(0.2, 2.5), size)).astype("<f4")
+        weights = rng.normal(0, 0.1, size).astype("<f4")
+        assert find_chain(squares, weights, [Layer(bias=True)] * int(rng.integers(1, 4))) is None
+
+
 @pytest.mark.parametrize("size", [2, 3, 8, 64])
 def test_what_is_too_little_is_no_chain_of_layers(size: int) -> None:
     values = np.ones(size, "<f4")
