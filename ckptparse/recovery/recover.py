@@ -71,7 +71,7 @@ from ckptparse.recovery.rebuild.alone import tile_alone, uses_shapes
 from ckptparse.recovery.rebuild.names import restore_names_by_place
 from ckptparse.recovery.rebuild.shape_files import read_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor, say_unused
-from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources
+from ckptparse.recovery.rebuild.sources import find_shapes, iter_sources, own_graphs
 from ckptparse.recovery.rebuild.view import rebuild
 from ckptparse.recovery.result import Recovery
 from ckptparse.recovery.seams import Seams
@@ -401,7 +401,7 @@ def _work_out(case: Case, options: _Options, others: OtherIndexes) -> list[Probl
     layouts = iter_sources(case, options.evidence, others, siblings=options.siblings)
     shapes = options.shapes or find_shapes(case, options.evidence)
     # What Keras says of its layers is not all that there is: it cannot tile a file alone.
-    rebuilt = rebuild(case, layouts, options.shapes)
+    rebuilt = rebuild(case, layouts, options.shapes, own_graphs(case))
     view = tile_alone(case, shapes) if rebuilt is None else rebuilt.view
     unused = [] if rebuilt is not None else _tell_unused(case, options.shapes, view)
     if view is None:

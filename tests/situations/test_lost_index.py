@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import builder
+import numpy as np
 import pytest
 
 import ckptparse
@@ -48,6 +49,60 @@ def test_a_meta_graph_beside_the_data_gives_everything(
 ) -> None:
     case = without_index("graphs/saver_to_rebuild", "model.index")
     check(ckptparse.recover(case / "model"), fixtures / "graphs/saver_to_rebuild/model")
+
+
+def check_what_is_there(recovery: ckptparse.Recovery, original: Path) -> int:
+    """Compare what is offered, without proof; return how many elements that are."""
+    there = 0
+    for name, value in ckptparse.read(original).items():
+        if name in recovery:
+            tensor = recovery[name]
+            assert tensor.status == "unverified"
+            mask = np.ma.getmaskarray(found := tensor.read())
+            assert np.array_equal(np.ma.getdata(found)[~mask], value[~mask]), name
+            there += int((~mask).sum())
+    return there
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
+@pytest.mark.parametrize(
+    ("name", "graph"),
+    [
+        ("graphs/saver_to_rebuild/model", "model.meta"),
+        ("saved_model/keras2_sequential/variables/variables", "../saved_model.pb"),
+    ],
+)
+def test_of_a_data_file_that_was_cut_off_too_its_own_graph_places_the_rest(
+    name: str, graph: str, share: float, fixtures: Path, tmp_path: Path
+) -> None:
+    original, prefix = fixtures / name, tmp_path / name
+    top = Path(*Path(name).parts[:2])
+    shutil.copytree(fixtures / top, tmp_path / top)
+    prefix.with_name(f"{prefix.name}.index").unlink()
+    last = max(prefix.parent.glob(f"{prefix.name}.data-*"))
+    raw = last.read_bytes()
+    last.write_bytes(raw[: int(len(raw) * share)])
+    recovery = ckptparse.recover(prefix)
+    assert check_what_is_there(recovery, original) > 0
+    notes = [one.note for one in recovery.values()]
+    assert any("if the data files were cut off" in note for note in notes)
+    # A graph that lies elsewhere may be that of another model.
+    (prefix.parent / graph).rename(tmp_path / "elsewhere.pb")
+    assert len(ckptparse.recover(prefix, evidence=[tmp_path / "elsewhere.pb"])) == 0
+
+
+def test_a_data_file_that_was_filled_up_with_zeros_is_read_by_its_own_graph(
+    without_index: Callable[..., Path], fixtures: Path
+) -> None:
+    case = without_index("graphs/saver_to_rebuild", "model.index")
+    last = max(case.glob("model.data-*"))
+    raw = last.read_bytes()
+    last.write_bytes(raw + bytes(-len(raw) % 4096))
+    recovery = ckptparse.recover(case / "model")
+    check(recovery, fixtures / "graphs/saver_to_rebuild/model")
+    assert all("zeros follow the last one" in one.note for one in recovery.values() if one.note)
+    last.write_bytes(raw + b"something else")
+    assert len(ckptparse.recover(case / "model")) == 0
 
 
 def test_a_meta_graph_elsewhere_gives_everything_if_it_is_named(

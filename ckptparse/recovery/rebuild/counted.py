@@ -29,6 +29,7 @@ __all__ = [
     "find_last_strings",
     "measure_strings",
     "measure_variants",
+    "stated_size",
     "text_size",
 ]
 
@@ -63,6 +64,25 @@ class Counted:
 
 def measure_strings(source: Source, offset: int, count: int) -> Counted | None:
     """Measure `count` strings at an offset; None unless the checksum of their lengths agrees."""
+    stated = _stated_lengths(source, offset, count)
+    if stated is None or stated[0] > source.size - offset:
+        return None
+    size, position, crc = stated
+    crc = stream_crc(source.read_at, offset + position, size - position, crc=crc)
+    return Counted(count, size, crc)
+
+
+def stated_size(source: Source, offset: int, count: int) -> int | None:
+    """Return the bytes of `count` strings, by their lengths, also if the file ends within them."""
+    stated = _stated_lengths(source, offset, count)
+    return None if stated is None else stated[0]
+
+
+def _stated_lengths(source: Source, offset: int, count: int) -> tuple[int, int, int] | None:
+    """Return what lengths with their checksum say: the size of all, where they end, and their crc.
+
+    None if they do not have it.
+    """
     available = source.size - offset
     head = source.read_at(offset, max(0, min(available, count * MAX_VARINT64_BYTES + _CRC_SIZE)))
     position = total = 0
@@ -71,13 +91,10 @@ def measure_strings(source: Source, offset: int, count: int) -> Counted | None:
             length, position = decode_varint(head, position, len(head))
             total += length
         size = position + _CRC_SIZE + total
-        if size > available:
-            return None
         _, position, crc = decode_lengths(head, count, size, big_endian=False)
     except (ValueError, CheckpointError):
         return None
-    crc = stream_crc(source.read_at, offset + position, size - position, crc=crc)
-    return Counted(count, size, crc)
+    return size, position, crc
 
 
 def count_strings(source: Source, offset: int, most: int) -> Counted | None:

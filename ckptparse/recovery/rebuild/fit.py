@@ -20,14 +20,18 @@ from ckptparse.recovery.rebuild.counted import (
     find_last_strings,
     measure_strings,
     measure_variants,
+    stated_size,
 )
 from ckptparse.recovery.rebuild.inner_strings import LARGEST, find_inner_strings
 from ckptparse.recovery.rebuild.layout import Layout, Payload
 
-__all__ = ["Fit", "Placed", "fit_layout"]
+__all__ = ["Fit", "Placed", "fit_cut_off", "fit_layout"]
 
 _MOST_ELEMENTS = (1 << 63) - 1
 """Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number."""
+
+_BLOCK, _MOST_PADDING = 512, 1 << 16
+"""What a file is a multiple of whose last block was filled up, and the largest blocks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,12 @@ class Fit:
     """How many strings and variants are at their places: each by a checksum of 32 bits."""
     solved: int
     """How many sizes are the bytes that were left: such a layout fits any file, and proves less."""
+    lacking: int = 0
+    """How many bytes more the layout has than data files that were cut off."""
+    unplaced: tuple[str, ...] = ()
+    """Names of tensors that lie behind the cut, nobody knows where."""
+    is_padded: bool = False
+    """Whether zeros follow, and nothing is lacking."""
 
 
 def fit_layout(layout: Layout, sources: Sequence[Source]) -> Fit | None:
@@ -80,6 +90,43 @@ def fit_layout(layout: Layout, sources: Sequence[Source]) -> Fit | None:
     return Fit(layout, tuple(placed), anchors, solved)
 
 
+def fit_cut_off(layout: Layout, sources: Sequence[Source]) -> Fit | None:
+    """Apply a layout to data files that were cut off, or filled up with zeros.
+
+    None if one is longer for another reason. Any shorter file fits, so the layout must be known to
+    be that of the files.
+    """
+    if len(layout.shards) != len(sources):
+        return None
+    placed: list[Placed] = []
+    unplaced: list[str] = []
+    lacking = 0
+    for number, (payloads, source) in enumerate(zip(layout.shards, sources, strict=True)):
+        shard = _Shard(number, source)
+        found = shard.place_from_start(payloads)
+        end = found[-1].offset + found[-1].size if found else 0
+        rest = payloads[len(found) :]
+        if end < source.size and (rest or not _is_padded(source, end)):
+            # What comes next has no known size, or is of something else.
+            return None
+        lacking += max(0, end - source.size)
+        placed += found
+        unplaced += [payload.name for payload in rest]
+    there = any(one.size and one.offset < sources[one.shard].size for one in placed)
+    anchors = sum(one.counted is not None for one in placed)
+    if not there:
+        return None
+    padded = not lacking and not unplaced
+    return Fit(layout, tuple(placed), anchors, 0, lacking, tuple(unplaced), padded)
+
+
+def _is_padded(source: Source, end: int) -> bool:
+    """Tell whether nothing but a few zeros follow, as where a tool fills up the last block."""
+    count = source.size - end
+    in_blocks = source.size % _BLOCK == 0 and count <= _MOST_PADDING
+    return in_blocks and not any(source.read_at(end, count))
+
+
 class _Shard:
     """One data file, filled from both ends."""
 
@@ -99,6 +146,21 @@ class _Shard:
             head.append(placed)
             offset += placed.size
         return head if offset == self._source.size else None
+
+    def place_from_start(self, payloads: Sequence[Payload]) -> list[Placed]:
+        """Place payloads up to one of no known size, also behind the end of the file."""
+        found: list[Placed] = []
+        offset = 0
+        for payload in payloads:
+            if payload.size is not None:
+                placed: Placed | None = Placed(payload, self._number, offset, payload.size)
+            else:
+                placed = self._place_at(payload, offset) or self._place_cut_off(payload, offset)
+            if placed is None:
+                break
+            found.append(placed)
+            offset += placed.size
+        return found
 
     def _place_at(self, payload: Payload, offset: int) -> Placed | None:
         """Place a payload whose size is known, or stated by its bytes."""
@@ -120,6 +182,15 @@ class _Shard:
                 payload = payload.with_shape((counted.count,))
             return self._counted(payload, offset, counted)
         return None
+
+    def _place_cut_off(self, payload: Payload, offset: int) -> Placed | None:
+        """Place strings that begin in the file, and whose lengths lead beyond its end."""
+        shape = payload.known_shape
+        count = None if shape is None else _count(shape)
+        if payload.data_type != DataType.DT_STRING or not count or offset >= self._source.size:
+            return None
+        size = stated_size(self._source, offset, count)
+        return None if size is None else Placed(payload, self._number, offset, size)
 
     def _place_as_stated(self, payload: Payload, offset: int) -> Placed | None:
         """Place strings whose lengths are damaged as another checkpoint has them."""

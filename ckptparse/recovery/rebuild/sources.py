@@ -10,6 +10,7 @@ from ckptparse.examination.case import Case
 from ckptparse.examination.index_view import IndexView
 from ckptparse.examination.neighbours import nearest
 from ckptparse.examination.survey import identity_of
+from ckptparse.filenames import META_SUFFIX
 from ckptparse.recovery.evidence.gather import Evidence
 from ckptparse.recovery.other_indexes import OtherIndexes
 from ckptparse.recovery.rebuild.graphs import iter_layouts
@@ -18,9 +19,8 @@ from ckptparse.recovery.rebuild.shape_files import read_metadata_shapes
 from ckptparse.recovery.rebuild.shapes import GivenTensor
 from ckptparse.saved_model.keras_metadata import KERAS_METADATA_FILE
 
-__all__ = ["find_shapes", "iter_sources", "layout_of_view"]
+__all__ = ["find_shapes", "iter_sources", "layout_of_view", "own_graphs"]
 
-_META = ".meta"
 _MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _TEXT_GRAPH = "graph.pbtxt"
 """What an Estimator writes beside its checkpoints, and `tf.io.write_graph` is given as a name."""
@@ -71,12 +71,19 @@ def find_shapes(case: Case, evidence: Evidence) -> list[GivenTensor]:
     return []
 
 
+def own_graphs(case: Case) -> list[str]:
+    """Return where a checkpoint's own graph may lie: named as it is, or in its SavedModel."""
+    found = [case.survey.prefix + META_SUFFIX]
+    if case.survey.saved_model is not None:
+        join = case.context.storage.join
+        found += [join(case.survey.saved_model, name) for name in _MODEL_FILES]
+    return found
+
+
 def _graph_files(case: Case, *, events: bool) -> Iterator[str]:
     """Iterate over files beside the checkpoint whose names say that they hold its graph."""
     storage = case.context.storage
-    candidates = [case.survey.prefix + _META]
-    if case.survey.saved_model is not None:
-        candidates += [storage.join(case.survey.saved_model, name) for name in _MODEL_FILES]
+    candidates = own_graphs(case)
     if events:
         names = [name for name in storage.list(case.survey.directory) if _EVENTS in name]
         names = [*names[:_MOST_EVENTS], _TEXT_GRAPH]

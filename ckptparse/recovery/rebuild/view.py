@@ -8,7 +8,7 @@ left.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ckptparse.bundle.entry import BundleHeader, Endianness
@@ -26,7 +26,7 @@ from ckptparse.problems import EvidenceRule
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
-from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_layout
+from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_cut_off, fit_layout
 from ckptparse.recovery.rebuild.items import PYTHON_STATE
 from ckptparse.recovery.rebuild.layout import Layout, Rule
 from ckptparse.recovery.rebuild.shapes import GivenTensor, KeyName, layouts_of_shapes
@@ -63,7 +63,10 @@ class Rebuilt:
 
 
 def rebuild(
-    case: Case, layouts: Iterable[Layout], given: Sequence[GivenTensor] = ()
+    case: Case,
+    layouts: Iterable[Layout],
+    given: Sequence[GivenTensor] = (),
+    own: Collection[str] = (),
 ) -> Rebuilt | None:
     """Rebuild the index of a checkpoint; None if no layout fits its data files.
 
@@ -71,6 +74,8 @@ def rebuild(
         case: The checkpoint. None of its data files may be missing.
         layouts: Layouts from evidence, the surest first.
         given: Shapes that the caller gave.
+        own: Files of which it is known that they are of this checkpoint: if nothing fits to the
+            byte, what they say is taken for data files that were cut off.
     """
     paths = data_paths(case)
     if not paths:
@@ -82,16 +87,29 @@ def rebuild(
             return None
         best: Fit | None = None
         rivals = 0
+        owned: list[Layout] = []
         for layout in _iter_all(layouts, given, sources, case.context.limits):
             if best is not None and layout.rule is not best.layout.rule:
                 break
+            if layout.source in own:
+                owned.append(layout)
             fit = fit_layout(layout, sources)
             if fit is not None and best is not None and fit.placed != best.placed:
                 rivals += 1
             best = best or fit
+        best = best or _only_cut_off(owned, sources)
     except CheckpointError:
         return None
     return None if best is None else Rebuilt(_make_view(case, best, paths, rivals), best, rivals)
+
+
+def _only_cut_off(layouts: Sequence[Layout], sources: Sequence[Source]) -> Fit | None:
+    """Apply the layouts of the checkpoint's own graph to files that were cut off.
+
+    None if several fit that put anything elsewhere.
+    """
+    fits = [fit for layout in layouts if (fit := fit_cut_off(layout, sources)) is not None]
+    return fits[0] if fits and all(fit.placed == fits[0].placed for fit in fits) else None
 
 
 def _opens(case: Case, path: str) -> bool:
@@ -151,10 +169,21 @@ def _make_view(case: Case, fit: Fit, paths: Sequence[str], rivals: int) -> Index
         Origin.REBUILT,
         BundleHeader(len(paths), Endianness.LITTLE, 1, 0),
         len(paths),
-        complete=True,
+        complete=not fit.unplaced,
+        unplaced=fit.unplaced,
     )
     sentence = _SENTENCES[fit.layout.rule].format(source=fit.layout.source)
     doubt = f"no index describes it; {sentence}, and the layout fits the data files to the byte"
+    if fit.is_padded:
+        doubt = (
+            f"no index describes it; {sentence}, and zeros follow the last one in the data files"
+        )
+    elif fit.lacking or fit.unplaced:
+        more = f"{count(fit.lacking, 'byte')} more" if fit.lacking else "more"
+        doubt = (
+            f"no index describes it; {sentence}, if the data files were cut off: the layout has "
+            f"{more} than they"
+        )
     if rivals:
         doubt += f"; so do {count(rivals, 'other layout')}"
     said = (EvidenceRecord(_RECORDS[fit.layout.rule], fit.layout.source or None),)
@@ -166,6 +195,8 @@ def _make_view(case: Case, fit: Fit, paths: Sequence[str], rivals: int) -> Index
             _payload_of(one, paths, doubt, view.path, (*said, *_sizes(one))) for one in found
         ]
         view.tensors[name] = _listed(name, found, payloads, doubt)
+    for name in fit.unplaced:
+        view.tensors.setdefault(name, ListedTensor.named(name, doubt))
     return view
 
 
