@@ -21,8 +21,11 @@ import ckptparse
 from ckptparse.errors import MalformedError
 from ckptparse.files import walking
 from ckptparse.files.local import LOCAL, LocalSource
+from ckptparse.files.memory import MemorySource
 from ckptparse.recovery.imaging import scan as scan_module
 from ckptparse.recovery.imaging.mapfile import Mapfile
+from ckptparse.recovery.imaging.pieces import Piece
+from ckptparse.recovery.imaging.splits import find_split
 
 BLOCK = 4096
 
@@ -554,3 +557,17 @@ def test_an_image_that_begins_with_a_block_of_an_index_is_scanned(tmp_path: Path
     assert {str(one.status) for one in recovery.values()} == {"verified"}
     values = np.random.default_rng(2).normal(0, 0.05, TINY).astype("<f4")
     assert [recovery[f"v{number:03d}"].read() for number in range(TINY)] == list(values)
+
+
+def test_of_borders_that_give_the_same_bytes_the_first_is_taken() -> None:
+    data = noise(4, 6) + bytes(3 * BLOCK) + noise(4, 7)
+    piece = Piece(5 * BLOCK, len(data), builder.crc(data))
+    split = 5 * BLOCK
+    image = data[:split] + bytes(2 * BLOCK) + noise(3, 8) + bytes(2 * BLOCK) + data[split:]
+    source = MemorySource("disk.img", image)
+    parts = find_split(source, piece, (0, len(image)), BLOCK)
+    assert [(one.offset, one.size) for one in parts] == [
+        (5 * BLOCK, 4 * BLOCK),
+        (9 * BLOCK, 7 * BLOCK),
+    ]
+    assert b"".join(source.read_at(one.position, one.size) for one in parts) == data
