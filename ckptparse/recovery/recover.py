@@ -401,7 +401,7 @@ def _work_out(case: Case, options: _Options, others: OtherIndexes) -> list[Probl
     layouts = iter_sources(case, options.evidence, others, siblings=options.siblings)
     shapes = options.shapes or find_shapes(case, options.evidence)
     # What Keras says of its layers is not all that there is: it cannot tile a file alone.
-    rebuilt = rebuild(case, layouts, options.shapes, own_graphs(case))
+    rebuilt = rebuild(case, layouts, options.shapes, own_graphs(case), others)
     view = tile_alone(case, shapes) if rebuilt is None else rebuilt.view
     unused = [] if rebuilt is not None else _tell_unused(case, options.shapes, view)
     if view is None:

@@ -6,12 +6,14 @@ import shutil
 import struct
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import builder
 import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.recovery.rebuild.nearness import _correlate
 
 
 def record(data: bytes) -> bytes:
@@ -89,6 +91,61 @@ def test_of_a_data_file_that_was_cut_off_too_its_own_graph_places_the_rest(
     # A graph that lies elsewhere may be that of another model.
     (prefix.parent / graph).rename(tmp_path / "elsewhere.pb")
     assert len(ckptparse.recover(prefix, evidence=[tmp_path / "elsewhere.pb"])) == 0
+
+
+def run(directory: Path, seed: int, extra: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """Write two checkpoints of a run, and lose the index of the second and the end of its data.
+
+    Args:
+        directory: Where.
+        seed: Of what training adds to the weights.
+        extra: How many elements more the first one has, of something before all else.
+    """
+    rng = np.random.default_rng(0)
+    first = {f"w{n}": rng.normal(0, 0.05, (20 + n, 30)).astype("<f4") for n in range(12)}
+    noise = np.random.default_rng(seed)
+    second = {
+        name: (value + noise.normal(0, 0.01, value.shape)).astype("<f4")
+        for name, value in first.items()
+    }
+    more = {"a": rng.normal(0, 0.05, extra).astype("<f4")} if extra else {}
+    ckptparse.write(directory / "ckpt-1", {**more, **first})
+    ckptparse.write(directory / "ckpt-2", second)
+    (directory / "ckpt-2.index").unlink()
+    data = directory / "ckpt-2.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:-12_000])
+    return second
+
+
+def test_of_a_data_file_that_was_cut_off_too_another_index_of_the_run_places_the_rest(
+    tmp_path: Path,
+) -> None:
+    arrays = run(tmp_path, 1)
+    recovery = ckptparse.recover(tmp_path / "ckpt-2")
+    names = list(arrays)
+    assert list(recovery) == names[:9]
+    for name, tensor in recovery.items():
+        found = tensor.read()
+        mask = np.ma.getmaskarray(found)
+        assert tensor.status == "unverified" and (not mask.any() or name == names[8])
+        assert np.array_equal(np.ma.getdata(found)[~mask], arrays[name][~mask])
+    assert "if the data files were cut off" in recovery[names[0]].note
+    assert len(ckptparse.recover(tmp_path / "ckpt-2", siblings=False)) == 0
+
+
+@pytest.mark.parametrize("extra", [1, 30, 6000])
+def test_the_index_of_another_model_places_nothing_in_a_data_file_that_is_shorter(
+    extra: int, tmp_path: Path
+) -> None:
+    run(tmp_path, 2, extra)
+    assert len(ckptparse.recover(tmp_path / "ckpt-2")) == 0
+
+
+def test_a_thousand_unrelated_runs_of_weights_are_not_near() -> None:
+    rng = np.random.default_rng(3)
+    near = sum(_correlate(rng.normal(size=64), rng.normal(size=64)) > 0.5 for _ in range(1000))
+    assert near == 0
+    assert _correlate(np.zeros(64), rng.normal(size=64)) == 0
 
 
 def test_a_data_file_that_was_filled_up_with_zeros_is_read_by_its_own_graph(

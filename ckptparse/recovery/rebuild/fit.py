@@ -7,7 +7,7 @@ it. One payload of unknown size gets the bytes that are left.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from ckptparse.dtypes import DataType, item_size
@@ -25,7 +25,7 @@ from ckptparse.recovery.rebuild.counted import (
 from ckptparse.recovery.rebuild.inner_strings import LARGEST, find_inner_strings
 from ckptparse.recovery.rebuild.layout import Layout, Payload
 
-__all__ = ["Fit", "Placed", "fit_cut_off", "fit_layout"]
+__all__ = ["Fit", "Placed", "find_cut_off", "fit_layout"]
 
 _MOST_ELEMENTS = (1 << 63) - 1
 """Elements of a tensor at most: TensorFlow counts them in a signed 64-bit number."""
@@ -90,7 +90,32 @@ def fit_layout(layout: Layout, sources: Sequence[Source]) -> Fit | None:
     return Fit(layout, tuple(placed), anchors, solved)
 
 
-def fit_cut_off(layout: Layout, sources: Sequence[Source]) -> Fit | None:
+def find_cut_off(
+    layouts: Iterable[Layout],
+    sources: Sequence[Source],
+    tests: Iterable[Callable[[Fit], bool]],
+) -> Fit | None:
+    """Find the one layout that fits data files that were cut off, or filled up with zeros.
+
+    Args:
+        layouts: Those that there are.
+        sources: The data files in order.
+        tests: Tell whether a layout is known to be that of the files, the surest first. Those that
+            the first of them takes must all say the same.
+    """
+    fits = [fit for layout in layouts if (fit := _fit_cut_off(layout, sources)) is not None]
+    for test in tests:
+        taken = [fit for fit in fits if test(fit)]
+        places = {
+            tuple((one.payload.name, one.shard, one.offset, one.size) for one in fit.placed)
+            for fit in taken
+        }
+        if taken:
+            return taken[0] if len(places) == 1 else None
+    return None
+
+
+def _fit_cut_off(layout: Layout, sources: Sequence[Source]) -> Fit | None:
     """Apply a layout to data files that were cut off, or filled up with zeros.
 
     None if one is longer for another reason. Any shorter file fits, so the layout must be known to

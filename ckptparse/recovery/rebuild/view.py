@@ -25,10 +25,12 @@ from ckptparse.limits import Limits
 from ckptparse.problems import EvidenceRule
 from ckptparse.proto.parsing import parse_message
 from ckptparse.proto.trackable_object_graph_pb2 import TrackableObjectGraph
+from ckptparse.recovery.other_indexes import OtherIndexes
 from ckptparse.recovery.rebuild.counted import find_last_string, measure_strings, text_size
-from ckptparse.recovery.rebuild.fit import Fit, Placed, fit_cut_off, fit_layout
+from ckptparse.recovery.rebuild.fit import Fit, Placed, find_cut_off, fit_layout
 from ckptparse.recovery.rebuild.items import PYTHON_STATE
 from ckptparse.recovery.rebuild.layout import Layout, Rule
+from ckptparse.recovery.rebuild.nearness import is_near
 from ckptparse.recovery.rebuild.shapes import GivenTensor, KeyName, layouts_of_shapes
 from ckptparse.text import count
 
@@ -67,6 +69,7 @@ def rebuild(
     layouts: Iterable[Layout],
     given: Sequence[GivenTensor] = (),
     own: Collection[str] = (),
+    others: OtherIndexes | None = None,
 ) -> Rebuilt | None:
     """Rebuild the index of a checkpoint; None if no layout fits its data files.
 
@@ -76,6 +79,8 @@ def rebuild(
         given: Shapes that the caller gave.
         own: Files of which it is known that they are of this checkpoint: if nothing fits to the
             byte, what they say is taken for data files that were cut off.
+        others: Opens other checkpoints: what the index of one says is taken, too, if the values
+            are near to its own.
     """
     paths = data_paths(case)
     if not paths:
@@ -87,29 +92,26 @@ def rebuild(
             return None
         best: Fit | None = None
         rivals = 0
-        owned: list[Layout] = []
+        seen: list[Layout] = []
         for layout in _iter_all(layouts, given, sources, case.context.limits):
             if best is not None and layout.rule is not best.layout.rule:
                 break
-            if layout.source in own:
-                owned.append(layout)
+            seen.append(layout)
             fit = fit_layout(layout, sources)
             if fit is not None and best is not None and fit.placed != best.placed:
                 rivals += 1
             best = best or fit
-        best = best or _only_cut_off(owned, sources)
+        best = best or find_cut_off(
+            seen,
+            sources,
+            [
+                lambda fit: fit.layout.source in own,
+                lambda fit: others is not None and is_near(fit, paths, case, others),
+            ],
+        )
     except CheckpointError:
         return None
     return None if best is None else Rebuilt(_make_view(case, best, paths, rivals), best, rivals)
-
-
-def _only_cut_off(layouts: Sequence[Layout], sources: Sequence[Source]) -> Fit | None:
-    """Apply the layouts of the checkpoint's own graph to files that were cut off.
-
-    None if several fit that put anything elsewhere.
-    """
-    fits = [fit for layout in layouts if (fit := fit_cut_off(layout, sources)) is not None]
-    return fits[0] if fits and all(fit.placed == fits[0].placed for fit in fits) else None
 
 
 def _opens(case: Case, path: str) -> bool:
