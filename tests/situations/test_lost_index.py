@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import ckptparse
+from ckptparse.recovery.rebuild import view
 from ckptparse.recovery.rebuild.nearness import _correlate
 
 
@@ -131,6 +132,24 @@ def test_of_a_data_file_that_was_cut_off_too_another_index_of_the_run_places_the
         assert np.array_equal(np.ma.getdata(found)[~mask], arrays[name][~mask])
     assert "if the data files were cut off" in recovery[names[0]].note
     assert len(ckptparse.recover(tmp_path / "ckpt-2", siblings=False)) == 0
+
+
+def test_few_layouts_are_kept_for_data_files_that_were_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arrays = run(tmp_path, 1)
+    for number in range(3, 20):
+        ckptparse.write(tmp_path / f"ckpt-{number}", arrays)
+    tried: list[int] = []
+    find = view.find_cut_off
+
+    def count(layouts: list[Any], *rest: Any) -> Any:
+        tried.append(len(layouts))
+        return find(layouts, *rest)
+
+    monkeypatch.setattr(view, "find_cut_off", count)
+    assert len(ckptparse.recover(tmp_path / "ckpt-2")) == 9
+    assert tried == [8]
 
 
 @pytest.mark.parametrize("extra", [1, 30, 6000])

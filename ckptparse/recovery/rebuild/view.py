@@ -45,6 +45,9 @@ _SENTENCES = {
 }
 
 
+_MOST_CUT_OFF = 8
+"""Layouts that are tried on data files that were cut off: graphs of the checkpoint's own, and the
+indexes of the saves next to it, come first."""
 _RECORDS = {
     Rule.SAVER: EvidenceRule.SAVE_OP,
     Rule.STAND_IN: EvidenceRule.STAND_IN,
@@ -93,10 +96,9 @@ def rebuild(
         best: Fit | None = None
         rivals = 0
         seen: list[Layout] = []
-        for layout in _iter_all(layouts, given, sources, case.context.limits):
+        for layout in _noted(_iter_all(layouts, given, sources, case.context.limits), seen):
             if best is not None and layout.rule is not best.layout.rule:
                 break
-            seen.append(layout)
             fit = fit_layout(layout, sources)
             if fit is not None and best is not None and fit.placed != best.placed:
                 rivals += 1
@@ -112,6 +114,14 @@ def rebuild(
     except CheckpointError:
         return None
     return None if best is None else Rebuilt(_make_view(case, best, paths, rivals), best, rivals)
+
+
+def _noted(layouts: Iterable[Layout], seen: list[Layout]) -> Iterator[Layout]:
+    """Iterate over layouts, and keep the first ones: each may be of very many tensors."""
+    for layout in layouts:
+        if len(seen) < _MOST_CUT_OFF:
+            seen.append(layout)
+        yield layout
 
 
 def _opens(case: Case, path: str) -> bool:
