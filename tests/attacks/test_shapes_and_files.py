@@ -89,7 +89,7 @@ def test_behind_an_entry_that_is_none_no_shape_is_decoded(
         listed = made.declare(f"w{number:06}", (), b.FLOAT)
         listed.slices.append(v1_builder.Slice([], b"\x2a\x04\x00\x00\x80\x3f"))
     made.has_meta = False
-    path = made.write(tmp_path / "m")
+    made.write(tmp_path / "m.index")
     found: list[int] = []
     find = Shapes.find
 
@@ -98,7 +98,7 @@ def test_behind_an_entry_that_is_none_no_shape_is_decoded(
         return find(self, padded, starts, ends)
 
     monkeypatch.setattr(Shapes, "find", noted)
-    ckptparse.scan(path)
+    ckptparse.verify(tmp_path / "m")
     assert found and sum(found) < 20
 
 

@@ -12,6 +12,7 @@ from ckptparse.json_text import NOT_AS_EXPECTED
 from ckptparse.limits import Limits, limit_error
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.tables import FoundTable
+from ckptparse.table.format import FOOTER_SIZE
 
 __all__ = ["Pass", "ScanState"]
 
@@ -119,7 +120,9 @@ def _check_places(places: int, size: int, limits: Limits, path: str) -> None:
 
 def _read_table(image: int, start: int, size: int, kind: str) -> FoundTable:
     """Check a table of a state file; `image` is the size of the image."""
-    if not type(start) is type(size) is int or not 0 <= size <= image or start + size > image:
+    # It may be longer than what lies before its end.
+    whole = type(start) is type(size) is int
+    if not whole or size > image or not FOOTER_SIZE <= start + size <= image:
         raise ValueError(f"a table of {size!r} bytes at {start!r}")
     if kind not in ("v1", "v2", "damaged"):
         raise ValueError(f"a table of kind {kind!r}")

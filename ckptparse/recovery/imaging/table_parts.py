@@ -9,9 +9,9 @@ at borders of the image's blocks, and within a part all are at the same distance
 
 A block says its own checksum, right behind it. So from the last part on, blocks are taken as long
 as they are whole. At the first that is not, its start is sought (`block_starts`), and the two parts
-are taken if some border makes its checksum right. That proves that both are of one file. A whole
-block found elsewhere does not: it may be of another save, so whoever reads the file asks whether
-such blocks are tied to the others (`examination.tied_blocks`).
+are taken if some border makes its checksum right (`block_fits`). That proves that both are of one
+file, if the first part has values of its own (`telling`). All other borders between parts are
+listed: whoever reads the file takes blocks on one side of them only (`examination.tied_blocks`).
 """
 
 from __future__ import annotations
