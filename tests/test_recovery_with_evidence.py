@@ -299,3 +299,23 @@ def test_slices_that_are_offered_without_proof_are_not_said_to_be_lost(tmp_path:
     tensor = ckptparse.recover(prefix, evidence=[tmp_path / "w.zip"])["parted"]
     assert tensor.status == "unverified" and faults.same(tensor.read(), array)
     assert "0 of 2 slices are proved" in tensor.note and "got back" not in tensor.note
+
+
+@pytest.mark.parametrize("size", [16, 512])
+def test_a_constant_beside_bytes_that_moved_is_no_other_save(size: int, tmp_path: Path) -> None:
+    """What lies at its place are the last bytes of the tensor before it, and then it."""
+    rng = np.random.default_rng(17)
+    arrays: Arrays = {
+        "large": rng.normal(size=5513).astype(np.float32),
+        "zeros": np.zeros((30, 37), np.float32),
+        "weights": rng.normal(size=(40, 40)).astype(np.float32),
+    }
+    prefix, bundle = write(tmp_path / "own", arrays)
+    data = tmp_path / "own" / DATA
+    raw = bytearray(data.read_bytes())
+    for at in (2000, 9000, 20_000, span(bundle, "zeros")[0] + 77):
+        raw[at] ^= 4
+    data.write_bytes(raw[:12_000] + rng.bytes(size) + raw[12_000:])
+    np.savez(tmp_path / "w.npz", **arrays)
+    recovery = compare(prefix, tmp_path / "w.npz", arrays)
+    assert all(tensor.status.proved for tensor in recovery.values())

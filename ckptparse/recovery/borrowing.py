@@ -415,13 +415,23 @@ def _compare(own: Bytes, other: Bytes, payload: Payload, files: DataFiles) -> Re
     left = np.flatnonzero(differ & ~odd)
     if _is_small(own[left] ^ other[left], left):
         return Remains.FILLED
-    if has_magnitudes(payload):
-        elements = differ[: len(differ) // width * width].reshape(-1, width).any(axis=1)
-        filled = (own[: len(elements) * width].reshape(-1, width) != 0).any(axis=1)
-        left = elements[filled & ~odd[: len(elements) * width : width]]
-        if len(left) * width >= _LEAST and 2 * np.count_nonzero(left) > len(left):
-            return Remains.SAME if _lie_elsewhere(own, other, differ) else Remains.OTHER
+    if has_magnitudes(payload) and _are_others(own, other, odd, width):
+        return Remains.SAME if _lie_elsewhere(own, other, differ) else Remains.OTHER
     return Remains.NOTHING
+
+
+def _are_others(own: Bytes, other: Bytes, odd: Mask, width: int) -> bool:
+    """Tell whether most elements differ of those that are neither zero nor odd.
+
+    Zeros may be rows that were not trained yet. If all that is expected is one number, they count.
+    """
+    count = len(own) // width
+    mine, theirs = (one[: count * width].reshape(-1, width) for one in (own, other))
+    differ = (mine != theirs).any(axis=1)
+    if (theirs == theirs[:1]).all():
+        return bool(2 * np.count_nonzero(differ) > count)
+    left = differ[(mine != 0).any(axis=1) & ~odd[: count * width : width]]
+    return len(left) * width >= _LEAST and 2 * np.count_nonzero(left) > len(left)
 
 
 def _compare_closely(own: Bytes, other: Bytes, differ: Mask) -> Remains | None:
