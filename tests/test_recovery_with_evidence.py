@@ -319,3 +319,19 @@ def test_a_constant_beside_bytes_that_moved_is_no_other_save(size: int, tmp_path
     np.savez(tmp_path / "w.npz", **arrays)
     recovery = compare(prefix, tmp_path / "w.npz", arrays)
     assert all(tensor.status.proved for tensor in recovery.values())
+
+
+def test_slices_that_no_index_describes_are_not_said_to_be_damaged(tmp_path: Path) -> None:
+    """Nothing is known of them; what is said of all of them is said once."""
+    rng = np.random.default_rng(18)
+    array = rng.normal(size=(60, 30)).astype(np.float32)
+    for name, damaged in (("own", True), ("other", False)):
+        bundle = builder.Bundle()
+        bundle.add_sliced("parted", array if damaged else array + 1, builder.split_rows(60, 3, 2))
+        bundle.write(tmp_path / name / "m")
+    (tmp_path / "own" / "m.index").unlink()
+    change(tmp_path / "own" / DATA, 1024, 1536, bytes(512))
+    tensor = ckptparse.recover(tmp_path / "own" / "m", evidence=[tmp_path / "other"])["parted"]
+    assert tensor.note.startswith("no index describes it; ")
+    assert tensor.note.count("no index describes it") == 1
+    assert "128 of its" in tensor.note or "elements look wrong" in tensor.note

@@ -15,7 +15,7 @@ from ckptparse.dtypes import dtype_name
 from ckptparse.examination.check import Check
 from ckptparse.examination.failed_rows import FailedRows
 from ckptparse.examination.index_view import IndexView
-from ckptparse.examination.outcome import EvidenceRecord, Outcome
+from ckptparse.examination.outcome import EvidenceRecord, Outcome, slices_note
 from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import ListedTensor, PartName, Payload
 from ckptparse.examination.plain_rows import PlainRows
@@ -349,9 +349,8 @@ def _sum_up(parts: Sequence[Part], tensor: ListedTensor) -> Outcome:
     ranges = spans_of_parts(
         [(part.region, part.check.outcome.ranges) for part in parts], tensor.shape
     )
-    notes = sorted({outcome.note for outcome in outcomes if outcome.note})
     good = sum(outcome.status is Status.VERIFIED for outcome in outcomes)
-    note = f"{good} of {len(parts)} slices are whole; {'; '.join(notes[:3])}"
+    note = slices_note(outcomes, good, "are whole")
     if statuses <= {Status.VERIFIED, Status.UNVERIFIED}:
         return Outcome(Status.UNVERIFIED, worst.cause, ranges=whole, note=note, grounds=grounds)
     if ranges:

@@ -18,6 +18,7 @@ __all__ = [
     "PatchedRange",
     "Span",
     "merge_spans",
+    "slices_note",
 ]
 
 CHECKSUM_CHANCE = 2.0**-32
@@ -305,3 +306,15 @@ class Judged:
     def evidence(self) -> tuple[EvidenceRecord, ...]:
         """Why it is believed, step by step: who says so, what was done, what agrees."""
         return self.outcome.evidence
+
+
+def slices_note(outcomes: Sequence[Outcome], good: int, verb: str) -> str:
+    """Say how many slices of a tensor are whole, or proved, and what the others lack.
+
+    If no index describes any of them, nothing is known of that.
+    """
+    notes = sorted({one.note for one in outcomes if one.note})
+    longest = [one for one in notes if not any(two != one and two.startswith(one) for two in notes)]
+    known = any(one.cause is not Cause.NO_CHECKSUM for one in outcomes)
+    head = [f"{good} of {len(outcomes)} slices {verb}"] if known else []
+    return "; ".join([*head, *longest[:3]])

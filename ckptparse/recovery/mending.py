@@ -9,7 +9,7 @@ import numpy as np
 
 from ckptparse.crc.flips import HIGHEST_CHANCE
 from ckptparse.examination.case import Case, CheckedTensor, Part
-from ckptparse.examination.outcome import Outcome
+from ckptparse.examination.outcome import Outcome, slices_note
 from ckptparse.examination.part_spans import spans_of_parts
 from ckptparse.examination.payload import PartName
 from ckptparse.examination.places import Place as Whereabouts
@@ -136,9 +136,9 @@ def _sum_up(known: Outcome, parts: Sequence[MendedPart], checked: CheckedTensor)
 def _note_of(outcomes: Sequence[Outcome]) -> str:
     """Say of a sliced tensor how many of its slices are proved, and what the others lack."""
     good = sum(outcome.status.proved for outcome in outcomes)
-    notes = sorted({one.note for one in outcomes if one.note and not one.status.proved})
     verb = "are proved" if any(one.method for one in outcomes) else "are whole"
-    return "; ".join([f"{good} of {len(outcomes)} slices {verb}", *notes[:3]])
+    told = [replace(one, note="") if one.status.proved else one for one in outcomes]
+    return slices_note(told, good, verb)
 
 
 def _join(methods: Sequence[str]) -> str | None:
