@@ -225,11 +225,11 @@ def test_floats_go_on_behind_any_number_of_gaps(tmp_path: Path) -> None:
     assert same > 0.3 * read.size
 
 
-def index_and_data(tensors: int) -> tuple[bytes, bytes, Arrays]:
-    rng = np.random.default_rng(tensors)
+def index_and_data(tensors: int, save: int = 0, size: int = 12) -> tuple[bytes, bytes, Arrays]:
+    rng = np.random.default_rng([tensors, save])
     bundle = builder.Bundle()
     arrays = {
-        f"model/dense_{n:05d}/kernel": rng.normal(size=12).astype("<f4") for n in range(tensors)
+        f"model/dense_{n:05d}/kernel": rng.normal(size=size).astype("<f4") for n in range(tensors)
     }
     for name, array in arrays.items():
         bundle.add(name, array)
@@ -246,6 +246,23 @@ def test_an_index_in_several_parts_is_put_together(tmp_path: Path) -> None:
     recovery = one.recover()
     assert {str(found.status) for found in recovery.values()} == {"verified"}
     assert all(np.array_equal(recovery[name].read(), array) for name, array in arrays.items())
+
+
+@pytest.mark.parametrize("border", [9, 17])
+def test_an_index_over_which_another_was_written_is_of_one_save(
+    border: int, tmp_path: Path
+) -> None:
+    """Each block is whole but the one at the border, and the data of both saves are there."""
+    mine, other = (index_and_data(3000, save, 300) for save in (1, 2))
+    first, last = cut(other[0], border)[0], cut(mine[0], border)[1]
+    image = write(tmp_path, [first + last, mine[1], other[1]])
+    (one,) = ckptparse.scan(image)
+    recovery = one.recover()
+    assert is_of_one(recovery, [mine[2], other[2]])
+    found = promised(recovery)
+    assert len(found) > 1400
+    others = [one for one in recovery.values() if one.status == "unverified"]
+    assert sum("another save" in (one.note or "") for one in others) > 800
 
 
 def test_the_list_of_blocks_may_go_over_into_another_part(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ from ckptparse.examination.salvaged import (
     iter_entries,
 )
 from ckptparse.examination.salvaged_table import salvage_table
+from ckptparse.examination.tied_blocks import OTHER_SAVE, find_untied, place_of
 from ckptparse.filenames import INDEX_SUFFIX, shard_path
 from ckptparse.inventory.survey import IndexFile, Survey
 from ckptparse.limits import DEFAULT_LIMITS, Limits, Singles, limit_error
@@ -228,11 +229,15 @@ class _Builder:
         self.stored = Singles(self.limits, lambda: files.held_bytes)
         self.data_paths: dict[int, str] = {}
         self.data_files: dict[int, DataFile] = {}
+        self.untied: frozenset[int] = frozenset()
+        """Where blocks begin that may be of another save."""
         self.header_proved = False
         self.header_chance = 0.0
 
     def build(self, table: SalvagedTable) -> None:
         view = self.view
+        if self.index.laid is not None:
+            self.untied = find_untied(table, self.index.laid, self.index.untied)
         found = self._take_header(table.found)
         if table.complete and not table.found:
             self._problem("index.header", "expected the header under an empty key, found no entry")
@@ -288,6 +293,7 @@ class _Builder:
             self._problem("index.header", error.message)
             return rest
         self.view.header = header
+        # Saves of one model have the same header, so it may be of another save.
         self.header_proved, self.header_chance = first.proved, first.chance
         if first.proved or self.view.num_shards == header.num_shards:
             self.view.num_shards = header.num_shards
@@ -396,6 +402,8 @@ class _Builder:
 
     def _are_plain(self, run: SalvagedRun, columns: EntryColumns) -> npt.NDArray[np.bool_]:
         """Tell which rows are tensors in one piece, and proved with all that is said of them."""
+        if self._is_untied(run):
+            return np.zeros(len(columns), np.bool_)
         plain: npt.NDArray[np.bool_] = are_numeric(columns) & (columns.crcs != NO_CHECKSUM)
         if not self.header_proved:
             # The byte order lacks proof, which single bytes do not need.
@@ -408,6 +416,10 @@ class _Builder:
                 break
             plain[row] = False
         return plain
+
+    def _is_untied(self, one: SalvagedEntry | SalvagedRun) -> bool:
+        """Tell whether the block of an entry, or of a run, may be of another save."""
+        return bool(self.untied) and place_of(one) in self.untied
 
     def _arrange(self, order: Sequence[bytes | _Run], held: Mapping[bytes, ListedTensor]) -> bool:
         """Put tensors into the order of the index; False if one of them occurs twice."""
@@ -466,6 +478,8 @@ class _Builder:
         """Make the payload that an entry describes, with its proof."""
         entry, salvaged, header = found.entry, found.salvaged, self.view.header
         ordered = self.header_proved or item_size(entry.data_type) == 1
+        untied = self._is_untied(salvaged)
+        waiting = salvaged.proved and not ordered and not untied
         return Payload(
             entry.data_type,
             entry.shape,
@@ -473,15 +487,16 @@ class _Builder:
             entry.offset,
             entry.size,
             None if entry.crc32c == NO_CHECKSUM else entry.crc32c,
-            salvaged.proved and ordered,
-            LOST_ORDER if salvaged.proved and not ordered else DAMAGED_DATA,
+            salvaged.proved and ordered and not untied,
+            OTHER_SAVE if untied else LOST_ORDER if waiting else DAMAGED_DATA,
             max(salvaged.chance, self.header_chance),
             self.index.path,
             self.index.origin,
             entry.shard_id,
             header is not None and header.endianness == Endianness.BIG,
-            waiting=salvaged.proved and not ordered,
+            waiting=waiting,
             block=salvaged.block.offset if salvaged.block and salvaged.proved else None,
+            contested=untied,
             grounds=salvaged.grounds,
             patches=salvaged.patches,
         )
@@ -538,12 +553,13 @@ class _Builder:
         self, name: str, key: bytes, one: _Found, found: Mapping[bytes, _Found]
     ) -> ListedTensor:
         entry, salvaged = one.entry, one.salvaged
+        untied = self._is_untied(salvaged)
         return ListedTensor(
             name,
             entry.data_type,
             entry.shape,
-            salvaged.proved,
-            DAMAGED_ENTRY,
+            salvaged.proved and not untied,
+            OTHER_SAVE if untied else DAMAGED_ENTRY,
             max(salvaged.chance, self.header_chance),
             None if entry.slices else self._payload(one),
             tuple(self._slices(key, entry.slices, found)),

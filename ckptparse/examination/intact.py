@@ -151,6 +151,9 @@ def _open(survey: Survey, files: DataFiles, *, held: int | None = None) -> _Bund
     (index,) = survey.indexes
     if index.origin is not Origin.FINAL or index.data_paths is not None:
         return None
+    if index.laid is not None:
+        # Its blocks are whole, but may be of several saves.
+        return None
     with closing(BundleIndex.open(index.path, files.context)) as opened:
         # Tensors that together fill the data files have no more bytes than these.
         listing = opened.listing(most_bytes=None if held is None else held - opened.size)

@@ -13,7 +13,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -37,7 +36,7 @@ from ckptparse.examination.salvaged import (
     read_salvaged,
 )
 from ckptparse.examination.salvaged_table import salvage_table
-from ckptparse.examination.tied_blocks import OTHER_SAVE, find_untied
+from ckptparse.examination.tied_blocks import OTHER_SAVE, find_untied, place_of
 from ckptparse.inventory.survey import LegacyFile, Origin, Survey
 from ckptparse.legacy.metadata import SliceList, decode_metadata, strings_of
 from ckptparse.legacy.reader import check_files
@@ -165,10 +164,11 @@ class _Reader:
         self.view.files[path] = FileReport(path, role, table.size, tuple(table.ranges))
         entries = table.entries
         self._take_list(table, entries[0] if entries else None)
-        untied = repeat(False) if one.laid is None else find_untied(table, one.laid, one.untied)
-        for entry, loose in zip(entries, untied, strict=False):
+        untied = frozenset() if one.laid is None else find_untied(table, one.laid, one.untied)
+        for entry in entries:
             known = self.found.get(entry.key)
             if entry.key != _META_KEY and (known is None or not known.entry.proved):
+                loose = entry.proved and place_of(entry) in untied
                 self.found[entry.key] = _Found(table.file, entry, loose)
 
     def _salvage(self, path: str) -> SalvagedTable | None:

@@ -77,7 +77,8 @@ class Payload:
         waiting: Whether only the byte order lacks proof, because the header is lost.
         block: Offset of the index block that holds the entry; None if that block is not whole.
         record: The record in the block; None if it is not of a V1 file.
-        contested: Whether another part of the same save says something else of this tensor.
+        contested: Whether another part of the same save says something else of this tensor, or what
+            says it may be of another save.
         grounds: What says all of the above.
         patches: What was corrected in that.
     """

@@ -1,6 +1,6 @@
-"""Tell which blocks of a V1 file in an image are of one save.
+"""Tell which blocks of a V1 file, or of an index, in an image are of one save.
 
-A block of a V1 file has a checksum, but nothing says which file it belongs to. The blocks of two
+A block of a table has a checksum, but nothing says which file it belongs to. The blocks of two
 saves of one model have equal sizes and keys. In an image a file may lie in several parts, and where
 one of them is expected, a part of another save may lie. Parts are whole blocks of the file system:
 
@@ -16,9 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ckptparse.examination.salvaged import SalvagedEntry, SalvagedTable
+from ckptparse.examination.salvaged import SalvagedEntry, SalvagedRun, SalvagedTable
 
-__all__ = ["OTHER_SAVE", "find_untied"]
+__all__ = ["OTHER_SAVE", "find_untied", "place_of"]
 
 OTHER_SAVE = (
     "nothing shows that its block is of the same save as most others: the image may hold a part of "
@@ -26,16 +26,19 @@ OTHER_SAVE = (
 )
 
 
-def find_untied(table: SalvagedTable, block: int, untied: Iterable[int] = ()) -> list[bool]:
-    """Tell of each entry that is proved whether it may be of another save than most of them.
+def find_untied(table: SalvagedTable, block: int, untied: Iterable[int] = ()) -> frozenset[int]:
+    """Return where blocks begin that are whole, but may be of another save than most of them.
 
     Args:
         table: The table, as it is taken to lie in an image.
         block: Bytes of a block of the image.
         untied: Where blocks begin that are known not to be tied to the block before.
     """
-    entries = table.entries
-    sound = {_place(entry) for entry in entries if entry.proved and entry.patches}
+    sound = {
+        place_of(one)
+        for one in table.found
+        if one.patches and (isinstance(one, SalvagedRun) or one.proved)
+    }
     sound.update(one.offset for one in table.blocks if one.proved)
     # A file begins with a block of the image, so offsets within it tell where these begin.
     groups: dict[int, int] = {}
@@ -56,11 +59,11 @@ def find_untied(table: SalvagedTable, block: int, untied: Iterable[int] = ()) ->
         reach = -(-one.end // block) * block
     # Of equal ones the last: the list of blocks is nearest to it.
     chosen = max(sizes, key=lambda one: (sizes[one], one), default=-1)
-    return [entry.proved and groups.get(_place(entry), chosen) != chosen for entry in entries]
+    return frozenset(place for place, group in groups.items() if group != chosen)
 
 
-def _place(entry: SalvagedEntry) -> int:
-    """Return where the block of an entry begins."""
+def place_of(entry: SalvagedEntry | SalvagedRun) -> int:
+    """Return where the block of an entry, or of a run of them, begins; -1 if that is not known."""
     if entry.block is not None:
         return entry.block.offset
     offset = entry.grounds[0].offset if entry.grounds else None

@@ -37,11 +37,17 @@ class IndexFile:
         path: The file.
         data_paths: Its data files by number; None if they follow from the prefix.
         origin: Where it comes from.
+        laid: Bytes of a block of the image in which it lies, in parts of whole blocks; None if it
+            is a file.
+        untied: Where blocks of the table begin of which it is known that nothing ties them to the
+            block before; in bytes.
     """
 
     path: str
     data_paths: tuple[str, ...] | None = None
     origin: Origin = Origin.FINAL
+    laid: int | None = None
+    untied: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +58,7 @@ class LegacyFile:
         path: The file.
         present: Whether it is there.
         origin: Where it comes from.
-        laid: Bytes of a block of the image in which it lies, in parts of whole blocks; None if it
-            is a file.
-        untied: Where blocks of the table begin of which it is known that nothing ties them to the
-            block before; in bytes.
+        laid, untied: As of an `IndexFile`.
     """
 
     path: str

@@ -335,9 +335,10 @@ class _Scanner:
         storage = self.context.storage
         prefix = storage.join(self.path, name)
         files: dict[str, Callable[[Source], Source]] = {}
+        laid = self._laid(table)
         if table.kind == "v1":
             files[prefix] = table.joined
-            file = LegacyFile(prefix, laid=self._laid(table), untied=table.untied)
+            file = LegacyFile(prefix, laid=laid, untied=table.untied)
             survey = Survey("v1", prefix, self.path, legacy_files=(file,))
         else:
             files[prefix + INDEX_SUFFIX] = table.joined
@@ -346,7 +347,7 @@ class _Scanner:
                 for shard in range(len(joined))
             }
             files.update(zip(paths.values(), joined, strict=True))
-            index = IndexFile(prefix + INDEX_SUFFIX)
+            index = IndexFile(prefix + INDEX_SUFFIX, laid=laid, untied=table.untied)
             survey = Survey("v2", prefix, self.path, (index,), paths)
         inside = ViewStorage(storage, self.path, files, opener=open_image)
         return survey, replace(self.context, storage=inside, progress=None)
@@ -504,7 +505,9 @@ def _step_of(view: IndexView) -> int | None:
     """Return the step, from the checksum of a counter; None if it is not sure."""
     for name in filter(is_counter, view.tensors):
         payload = view.tensors[name].payload
-        if payload is None or (payload.data_type, payload.shape) != (DataType.DT_INT64, ()):
+        if payload is None or payload.contested:
+            continue
+        if (payload.data_type, payload.shape) != (DataType.DT_INT64, ()):
             continue
         value, _ = derive_integer(payload.crc32c or 0)
         if payload.crc32c and integer_is_proved(value):
