@@ -571,3 +571,19 @@ def test_of_borders_that_give_the_same_bytes_the_first_is_taken() -> None:
         (9 * BLOCK, 7 * BLOCK),
     ]
     assert b"".join(source.read_at(one.position, one.size) for one in parts) == data
+
+
+def test_an_index_of_which_not_all_entries_are_looked_at_is_listed(tmp_path: Path) -> None:
+    """A damaged block holds more entries than are looked at one by one."""
+    bundle = builder.Bundle()
+    for number in range(6_000):
+        bundle.add(f"w{number:05}", np.float32(number))
+    index, data = bundle.files("m").values()
+    damaged = index[:5_000] + noise(1, 3)[:512] + index[5_512:]
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(2, 1) + pad(damaged) + pad(data) + noise(2, 2))
+    (found,) = ckptparse.scan(image)
+    assert found.tensors > 4_000
+    recovery = found.recover()
+    assert len(recovery) > 4_000
+    assert "limit.reached" in {problem.code for problem in recovery.report.problems}

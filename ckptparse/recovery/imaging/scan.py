@@ -277,8 +277,8 @@ class _Scanner:
             case = open_case(survey, context)
             case.files.close()
             view = case.main
-            self.skipped += view is not None and view.is_limited
-            if view is not None and view.tensors and not view.is_limited:
+            self.skipped += view is not None and view.is_limited and not view.tensors
+            if view is not None and view.tensors:
                 shards -= view.num_shards
                 tensors -= len(view.tensors)
                 if shards < 0 or tensors < 0:
