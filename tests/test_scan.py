@@ -587,3 +587,22 @@ def test_an_index_of_which_not_all_entries_are_looked_at_is_listed(tmp_path: Pat
     recovery = found.recover()
     assert len(recovery) > 4_000
     assert "limit.reached" in {problem.code for problem in recovery.report.problems}
+
+
+@pytest.mark.parametrize("lost", [range(70_000, 70_512), range(80_000), range(60_000, 144_000)])
+def test_of_small_tensors_alone_those_are_found_that_are_whole(lost: range, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    arrays = {f"w{number:04}": rng.normal(size=12).astype("<f4") for number in range(3_000)}
+    bundle = builder.Bundle()
+    for name, array in arrays.items():
+        bundle.add(name, array)
+    index, data = bundle.files("m").values()
+    damaged = data[: lost.start] + noise(40, 5)[: len(lost)] + data[lost.stop :]
+    image = tmp_path / "disk.img"
+    image.write_bytes(noise(2, 1) + pad(index) + noise(2, 2) + pad(damaged) + noise(2, 3))
+    (found,) = ckptparse.scan(image)
+    assert found.found == pytest.approx(len(data) - len(lost), abs=96)
+    recovery = found.recover()
+    whole = [name for name, one in recovery.items() if one.status == "verified"]
+    assert len(whole) == found.found // 48
+    assert all(np.array_equal(recovery[name].read(), arrays[name]) for name in whole)

@@ -265,6 +265,26 @@ def test_an_index_over_which_another_was_written_is_of_one_save(
     assert sum("another save" in (one.note or "") for one in others) > 800
 
 
+def test_data_in_one_part_ties_the_blocks_of_its_index(tmp_path: Path) -> None:
+    """A damaged block keeps the blocks before it from those behind it."""
+    index, data, arrays = index_and_data(3000)
+    damaged = index[:37_000] + noise(1, 3)[:512] + index[37_512:]
+    (one,) = ckptparse.scan(write(tmp_path, [damaged, data]))
+    found = promised(one.recover())
+    assert len(found) > 2_800
+    assert all(np.array_equal(found[name], arrays[name]) for name in found)
+    # Without the data of one side, nothing says that it is of this save.
+    (one,) = ckptparse.scan(write(tmp_path, [damaged, cut(data, 17)[1]]))
+    found = promised(one.recover())
+    assert 1_000 < len(found) < 2_000
+    assert all(np.array_equal(found[name], arrays[name]) for name in found)
+    # Nor if another save's data is there: its tensors lie elsewhere.
+    other = index_and_data(3000, 2)
+    mixed = cut(other[0], 9)[0] + cut(index, 9)[1]
+    (one,) = ckptparse.scan(write(tmp_path, [mixed, data, other[1]]))
+    assert is_of_one(one.recover(), [arrays, other[2]])
+
+
 def test_the_list_of_blocks_may_go_over_into_another_part(tmp_path: Path) -> None:
     arrays = {f"scope/of/variable_{n:04d}": np.full(300, n + 0.5, np.float32) for n in range(300)}
     arrays = {name: array + np.arange(300, dtype=np.float32) for name, array in arrays.items()}

@@ -230,14 +230,15 @@ class _Builder:
         self.data_paths: dict[int, str] = {}
         self.data_files: dict[int, DataFile] = {}
         self.untied: frozenset[int] = frozenset()
-        """Where blocks begin that may be of another save."""
+        """Where blocks begin that are not believed, since they may be of another save."""
         self.header_proved = False
         self.header_chance = 0.0
 
     def build(self, table: SalvagedTable) -> None:
         view = self.view
         if self.index.laid is not None:
-            self.untied = find_untied(table, self.index.laid, self.index.untied)
+            view.untied = find_untied(table, self.index.laid, self.index.untied)
+            self.untied = frozenset() if self.index.tied else view.untied
         found = self._take_header(table.found)
         if table.complete and not table.found:
             self._problem("index.header", "expected the header under an empty key, found no entry")

@@ -43,6 +43,7 @@ class IndexView:
         files: The maps of its own files, by path.
         unplaced: Names that an object graph has, if nothing tells where their tensors lie.
         rows: Those of `tensors` that are rows of columns; None if none are.
+        untied: Where its blocks begin, of an index in an image, that may be of another save.
     """
 
     path: str
@@ -56,6 +57,7 @@ class IndexView:
     files: dict[str, FileReport] = field(default_factory=dict)
     unplaced: tuple[str, ...] = ()
     rows: PlainRows | None = None
+    untied: frozenset[int] = frozenset()
 
     def plain_rows(self) -> dict[str, int]:
         """Return the rows of the tensors that are rows, by name."""

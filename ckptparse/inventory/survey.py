@@ -41,6 +41,7 @@ class IndexFile:
             is a file.
         untied: Where blocks of the table begin of which it is known that nothing ties them to the
             block before; in bytes.
+        tied: Whether something else shows that all its blocks are of one save.
     """
 
     path: str
@@ -48,6 +49,7 @@ class IndexFile:
     origin: Origin = Origin.FINAL
     laid: int | None = None
     untied: tuple[int, ...] = ()
+    tied: bool = False
 
 
 @dataclass(frozen=True, slots=True)

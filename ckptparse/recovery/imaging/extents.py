@@ -156,7 +156,7 @@ def find_anchors(
 def _marking(file: DataFile, block: int) -> Sequence[Piece]:
     """Return the payloads of a file that mark a place, or runs of them if there are none."""
     large = [piece for piece in file.pieces if block // 2 <= piece.size <= _LARGEST]
-    return large or _runs(file)
+    return large or _runs(file, block)
 
 
 def _group(
@@ -184,12 +184,16 @@ def _group(
     return chosen
 
 
-def _runs(file: DataFile) -> list[Piece]:
-    """Join payloads that lie end to end: a small one alone does not mark a place."""
+def _runs(file: DataFile, block: int) -> list[Piece]:
+    """Join payloads that lie end to end: a small one alone does not mark a place.
+
+    None is much longer than a block of the image: in a longer one more may be damaged.
+    """
     runs: list[Piece] = []
     for piece in file.pieces:
         last = runs[-1] if runs else None
-        if last is not None and last.offset + last.size == piece.offset:
+        beside = last is not None and last.offset + last.size == piece.offset
+        if last is not None and beside and last.size < block:
             crc = combine_crc(last.crc, piece.crc, piece.size)
             runs[-1] = Piece(last.offset, last.size + piece.size, crc)
         else:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
@@ -47,6 +47,7 @@ from ckptparse.recovery.evidence.bounds import Note, ignore
 from ckptparse.recovery.imaging import extents
 from ckptparse.recovery.imaging.binding import identify_image
 from ckptparse.recovery.imaging.mapfile import Mapfile, read_map_input
+from ckptparse.recovery.imaging.one_save import are_tied
 from ckptparse.recovery.imaging.scan_state import Pass, ScanState
 from ckptparse.recovery.imaging.scanned import Read, Scan, ScannedCheckpoint
 from ckptparse.recovery.imaging.stretches import Stretches
@@ -221,10 +222,11 @@ class _Scanner:
         checkpoints: list[ScannedCheckpoint] = []
         number = 0
         for table, view, shards in listed:
-            joined = [self._join(file, found[number + shard]) for shard, file in enumerate(shards)]
+            proved = [self._complete(file, found[number + n]) for n, file in enumerate(shards)]
             number += len(shards)
-            stated = sum(file.size for file in shards)
-            checkpoints.append(self._make(len(checkpoints), table, view, joined, stated))
+            tied = view is not None and are_tied(view, shards, proved)
+            made = self._make(len(checkpoints), table, view, shards, proved, tied=tied)
+            checkpoints.append(made)
         return checkpoints
 
     def _find_tables(self) -> None:
@@ -273,7 +275,8 @@ class _Scanner:
                 self.skipped += 1
                 continue
             left -= cost
-            survey, context = self._survey("checkpoint", table, [])
+            # Whether its blocks are of one save, its data may show.
+            survey, context = self._survey("checkpoint", table, [], tied=True)
             case = open_case(survey, context)
             case.files.close()
             view = case.main
@@ -297,41 +300,53 @@ class _Scanner:
             known.segments += 1
             self._save()
 
-    def _join(
+    def _complete(
         self, file: extents.DataFile, anchors: Iterable[extents.Placement]
-    ) -> tuple[extents.Joined, int]:
-        proved = extents.complete(self.image, file, anchors, self.block, self.stretches)
+    ) -> list[extents.Placement]:
+        return extents.complete(self.image, file, anchors, self.block, self.stretches)
+
+    def _join(self, file: extents.DataFile, proved: Sequence[extents.Placement]) -> extents.Joined:
         joined = extents.join(self.path, self.image, file, proved, self.stretches)
-        return extents.Joined.of(joined, self.mapfile), extents.count_covered(proved)
+        return extents.Joined.of(joined, self.mapfile)
 
     def _make(
         self,
         number: int,
         table: Located,
         view: IndexView | None,
-        joined: Sequence[tuple[extents.Joined, int]],
-        stated: int,
+        shards: Sequence[extents.DataFile],
+        proved: Sequence[Sequence[extents.Placement]],
+        *,
+        tied: bool,
     ) -> ScannedCheckpoint:
-        step = None if view is None else _step_of(view)
+        step = None if view is None else _step_of(view, frozenset() if tied else view.untied)
         name = f"checkpoint-{number + 1}" if step is None else f"ckpt-{step}"
-        survey, context = self._survey(name, table, [one for one, _ in joined])
+        joined = [self._join(file, those) for file, those in zip(shards, proved, strict=True)]
+        survey, context = self._survey(name, table, joined, tied=tied)
         return ScannedCheckpoint(
             name,
             survey.format,
             table.start,
             step,
             0 if view is None else len(view.tensors),
-            table.size if view is None else stated,
-            table.found if view is None else sum(found for _, found in joined),
+            table.size if view is None else sum(file.size for file in shards),
+            table.found if view is None else sum(map(extents.count_covered, proved)),
             survey,
             context,
             self.read,
         )
 
     def _survey(
-        self, name: str, table: Located, joined: Sequence[extents.Joined]
+        self, name: str, table: Located, joined: Sequence[extents.Joined], *, tied: bool
     ) -> tuple[Survey, Context]:
-        """Return the files of a checkpoint in the image, as files of a storage."""
+        """Return the files of a checkpoint in the image, as files of a storage.
+
+        Args:
+            name: Its name.
+            table: Its index, or V1 file.
+            joined: Its data files.
+            tied: Whether all blocks of the index are of one save.
+        """
         storage = self.context.storage
         prefix = storage.join(self.path, name)
         files: dict[str, Callable[[Source], Source]] = {}
@@ -347,7 +362,7 @@ class _Scanner:
                 for shard in range(len(joined))
             }
             files.update(zip(paths.values(), joined, strict=True))
-            index = IndexFile(prefix + INDEX_SUFFIX, laid=laid, untied=table.untied)
+            index = IndexFile(prefix + INDEX_SUFFIX, laid=laid, untied=table.untied, tied=tied)
             survey = Survey("v2", prefix, self.path, (index,), paths)
         inside = ViewStorage(storage, self.path, files, opener=open_image)
         return survey, replace(self.context, storage=inside, progress=None)
@@ -501,11 +516,16 @@ def _iter_rows(view: IndexView, rows: Mapping[str, int]) -> Iterator[tuple[int, 
     return zip(*(column[numbers].tolist() for column in wanted), strict=True)
 
 
-def _step_of(view: IndexView) -> int | None:
-    """Return the step, from the checksum of a counter; None if it is not sure."""
+def _step_of(view: IndexView, doubted: Collection[int]) -> int | None:
+    """Return the step, from the checksum of a counter; None if it is not sure.
+
+    Args:
+        view: What the index says.
+        doubted: Where blocks of it begin that may be of another save.
+    """
     for name in filter(is_counter, view.tensors):
         payload = view.tensors[name].payload
-        if payload is None or payload.contested:
+        if payload is None or payload.block in doubted:
             continue
         if (payload.data_type, payload.shape) != (DataType.DT_INT64, ()):
             continue
