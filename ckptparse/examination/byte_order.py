@@ -41,10 +41,15 @@ def find_order(files: DataFiles, payloads: Iterable[Payload]) -> bool | None:
 def turn(view: IndexView, *, big_endian: bool) -> None:
     """Give all payloads of an index a byte order; those that are rows have elements of one byte."""
 
+    def is_right(payload: Payload | None) -> bool:
+        return payload is None or payload.big_endian == big_endian
+
     def turned(payload: Payload | None) -> Payload | None:
         return None if payload is None else replace(payload, big_endian=big_endian)
 
     def turned_tensor(one: ListedTensor) -> ListedTensor:
+        if is_right(one.payload) and all(is_right(payload) for _, payload in one.slices):
+            return one
         pieces = tuple((piece, turned(payload)) for piece, payload in one.slices)
         return replace(one, payload=turned(one.payload), slices=pieces)
 

@@ -346,6 +346,10 @@ def _recover(
     return recovery
 
 
+_MOST_TWICE = 1 << 10
+"""Tensors of a checkpoint that are mended again in two steps: they are judged in between."""
+
+
 def _mend_doubted(
     case: Case,
     mender: Mender,
@@ -354,7 +358,7 @@ def _mend_doubted(
     borrowing: Borrowing,
 ) -> None:
     """Mend again what is promised no more, since the index may be of another save."""
-    if known.borrowed or known.others:
+    if known.borrowed or known.others or len(mended.held) > _MOST_TWICE:
         mend_again(case, mender, mended, known, borrowing)
         return
     # What was borrowed may follow from its checksum, and bytes of other files that are not promised

@@ -78,6 +78,7 @@ class Siblings:
         self._named: dict[PartName, list[Payload]] = {}
         self._listed: dict[int | None, _Entries] | None = None
         self._written: dict[tuple[str, int | None], bool] = {}
+        self._written_whole: dict[str, bool] = {}
 
     def find_equal(self, payload: Payload) -> Payload | None:
         """Return a sibling's payload of the same kind, size and checksum whose bytes are whole."""
@@ -136,7 +137,10 @@ class Siblings:
             return False
         if payload.block is not None and not self._has_written(view, path, payload.block):
             return False
-        return not self._has_written(view, path, *self._whole_blocks(view))
+        if path not in self._written_whole:
+            whole = self._whole_blocks(view)
+            self._written_whole[path] = self._has_written(view, path, *whole)
+        return not self._written_whole[path]
 
     def has_all(self, view: IndexView, path: str) -> bool:
         """Tell whether the checkpoint of a data file has all entries of this index."""

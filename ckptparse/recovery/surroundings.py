@@ -39,6 +39,8 @@ _MOST_WAYS = 8
 """Ways of reading a file in which a value is compared with what is stored."""
 _NEAR = 64
 """Bytes at the end of a tensor of weights in which damage may not be seen: 16 elements."""
+_ENOUGH = 2
+"""Tensors that contradict: more say no more."""
 _COMPARED = 1 << 20
 """First bytes of a part that are compared."""
 
@@ -107,12 +109,14 @@ class Surroundings:
         return converted or (self._file, 0)
 
     def count_contradictions(self) -> int:
-        """Count the tensors whose bytes lie where nothing is damaged, and differ."""
+        """Count the tensors whose bytes lie where nothing is damaged, and differ: two at most."""
         if not len(self._starts) and any(one.check.cause is Cause.TEXT for one in self._broken):
             # It was converted, and that is not undone: nothing lies where it belongs.
             return 0
-        before, after = self._look(-1), self._look(1)
-        return sum(map(self._contradicts, self._broken, before, after))
+        shown = [one.shows_damage for one in self._broken]
+        before, after = self._look(-1, shown), self._look(1, shown)
+        told = zip(self._broken, before, after, strict=True)
+        return sum(1 for _ in islice((one for one in told if self._contradicts(*one)), _ENOUGH))
 
     def _contradicts(self, one: Failing, before: _Side, after: _Side) -> bool:
         small = may_differ_by_little(one.payload)
@@ -151,26 +155,27 @@ class Surroundings:
     def _read(self, place: Payload) -> bytes:
         return bytes(self._files.read(place.file, place.offset, min(place.size, _COMPARED)))
 
-    def _look(self, step: Literal[-1, 1]) -> list[_Side]:
+    def _look(self, step: Literal[-1, 1], shown: Sequence[bool]) -> list[_Side]:
         """Return what comes next on one side of each.
 
-        What fails on the way, and does not show where it is damaged, says nothing.
+        What fails on the way, and does not show where it is damaged (`shown`), says nothing.
         """
         sides: list[_Side] = []
         last: Failing | None = None
-        for one in self._broken[::-step]:
+        is_shown = False
+        for one, shows in zip(self._broken[::-step], shown[::-step], strict=True):
             whole = self._next_whole(one.payload, step)
             there = None if whole is None else self._ways[int(self._way[whole])]
             if last is None or (
                 whole is not None and _is_beyond(last.payload, self._span(whole), step)
             ):
                 sides.append(_Side(there, beside=True))
-            elif last.shows_damage:
+            elif is_shown:
                 edge = last.payload.end if step < 0 else last.payload.offset
                 sides.append(_Side(damage=edge if self._is_damaged_at(last, -step) else None))
             else:
                 sides.append(replace(sides[-1], beside=False))
-            last = one
+            last, is_shown = one, shows
         return sides[::-step]
 
     def _next_whole(self, payload: Payload, step: int) -> int | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import Enum
+from typing import cast
 
 from ckptparse.dtypes import item_size
 from ckptparse.errors import MalformedError
@@ -71,10 +72,9 @@ class Payload:
     @property
     def known_shape(self) -> tuple[int, ...] | None:
         """Its shape, if all dimensions are known; else None."""
-        if self.shape is None:
+        if self.shape is None or None in self.shape:
             return None
-        known = tuple(dimension for dimension in self.shape if dimension is not None)
-        return known if len(known) == len(self.shape) else None
+        return cast("tuple[int, ...]", self.shape)
 
     def with_shape(self, shape: tuple[int, ...]) -> Payload:
         """Return a copy with another shape."""
