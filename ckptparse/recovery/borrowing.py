@@ -431,7 +431,7 @@ def _are_others(own: Bytes, other: Bytes, odd: Mask, width: int) -> bool:
     if (theirs == theirs[:1]).all():
         return bool(2 * np.count_nonzero(differ) > count)
     left = differ[(mine != 0).any(axis=1) & ~odd[: count * width : width]]
-    return len(left) * width >= _LEAST and 2 * np.count_nonzero(left) > len(left)
+    return len(left) * width >= _LEAST and bool(2 * np.count_nonzero(left) > len(left))
 
 
 def _compare_closely(own: Bytes, other: Bytes, differ: Mask) -> Remains | None:
