@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -118,6 +119,40 @@ def test_a_v1_file_may_lie_in_many_parts(block: int, kind: int, tmp_path: Path) 
     image = write(tmp_path, [parts[number] for number in (3, 0, 4, 2, 1)], block=block)
     (one,) = ckptparse.scan(image)
     check(one.recover(), arrays)
+
+
+def test_the_parts_may_be_files_that_were_rescued(tmp_path: Path) -> None:
+    arrays = weights(1)
+    folder = tmp_path / "lost+found"
+    folder.mkdir()
+    parts = cut(v1_file(arrays), 5, 12)
+    for number, place in enumerate((2, 0, 1)):
+        (folder / f"#{number}").write_bytes(parts[place])
+    (one,) = ckptparse.scan(folder)
+    check(one.recover(), arrays)
+
+
+def test_a_scan_goes_on_with_a_table_whose_end_comes_first(tmp_path: Path) -> None:
+    arrays = weights(1)
+    image = write(tmp_path, cut(v1_file(arrays), 5, 12)[::-1])
+    state = tmp_path / "state.json"
+    first = ckptparse.scan(image, state=state)
+    assert json.loads(state.read_bytes())["tables"][0][0] < 0
+    again = ckptparse.scan(image, state=state)
+    assert again.to_dict() == first.to_dict()
+    check(again[0].recover(), arrays)
+
+
+def test_what_is_put_together_is_written_and_repeated(tmp_path: Path) -> None:
+    arrays = weights(1)
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out").mkdir()
+    image = write(tmp_path / "disk", cut(v1_file(arrays), 5, 12)[::-1])
+    place = tmp_path / "out" / "model.ckpt"
+    ckptparse.scan(image)[0].recover().write(place)
+    assert ckptparse.replay(f"{place}.report.json").same
+    written = ckptparse.read(place)
+    assert all(np.array_equal(written[name], array) for name, array in arrays.items())
 
 
 def test_the_parts_of_two_saves_are_told_apart(tmp_path: Path) -> None:
