@@ -1,482 +1,263 @@
-"""V1 files and indexes that lie in several parts of an image are put together."""
+"""Large blocks of which a lookup needs one part: their checksums are checked by the piece."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import pairwise
-from pathlib import Path
+import random
 from typing import Any
 
-import builder
-import numpy as np
+import builder as b
 import pytest
-import v1_builder
 
-import ckptparse
-from ckptparse.files.memory import MemorySource
-from ckptparse.limits import DEFAULT_LIMITS
-from ckptparse.recovery.imaging.block_starts import BlockStart, find_starts, may_begin
-from ckptparse.recovery.imaging.record_heads import find_elements
+from ckptparse.errors import ChecksumError, LimitError, MalformedError
+from ckptparse.limits import DEFAULT_LIMITS, Limits
+from ckptparse.table.block import Block
+from ckptparse.table.format import BlockHandle, read_block
+from ckptparse.table.part import PART_PIECE, read_part
 from ckptparse.table.reader import Table
 
-BLOCK = 4096
-SMALL = 3
-"""In the V1 file of these sizes, a border of blocks that lies in the 20 floats of a block."""
-SIZES = 3000, 20, 9000, 700, 5000, 12000
-Arrays = Mapping[str, np.ndarray[Any, Any]]
+PIECE = PART_PIECE
 
 
-def noise(blocks: int, seed: int) -> bytes:
-    return np.random.default_rng(seed).bytes(blocks * BLOCK)
+class Counted:
+    """A file in memory that notes what is read of it."""
 
+    path = "m"
 
-def pad(data: bytes, block: int = BLOCK) -> bytes:
-    return data + bytes(-len(data) % block)
+    def __init__(self, data: bytes, concurrency: int | None = None) -> None:
+        self.data, self.size, self.concurrency = data, len(data), concurrency
+        self.reads: list[int] = []
 
+    def read_at(self, offset: int, size: int) -> bytes:
+        self.reads.append(size)
+        return self.data[offset : offset + size]
 
-def weights(save: int, sizes: Iterable[int] = SIZES) -> Arrays:
-    rng = np.random.default_rng(save)
-    return {
-        f"layer{n}/w": rng.normal(0, 0.05, size).astype(np.float32) for n, size in enumerate(sizes)
-    }
 
+def part_of(
+    contents: bytes, key: bytes | None, concurrency: int | None = None, **options: Any
+) -> Block | None:
+    stored = b.Stored(contents, **options)
+    source: Any = Counted(bytes(100) + stored.to_bytes() + bytes(48), concurrency)
+    part = read_part(source, BlockHandle(100, len(stored.payload())), key)
+    assert max(source.reads, default=0) <= PIECE + 5
+    return part
 
-def v1_file(arrays: Arrays, **options: Any) -> bytes:
-    made = v1_builder.LegacyFile()
-    for name, array in arrays.items():
-        made.add(name, array)
-    return made.data(**{"block_size": 8192, **options})
 
-
-def cut(data: bytes, *borders: int, block: int = BLOCK) -> list[bytes]:
-    """The parts of a file that is cut at blocks of these numbers."""
-    edges = [0, *(border * block for border in borders), len(data)]
-    return [data[low:high] for low, high in pairwise(edges)]
-
-
-def write(directory: Path, parts: Sequence[bytes], *, apart: int = 2, block: int = BLOCK) -> Path:
-    """An image of parts, with other bytes between them."""
-    path = directory / "disk.img"
-    pieces = [pad(part, block) + noise(apart, 50 + n) for n, part in enumerate(parts)]
-    path.write_bytes(noise(2, 1) + b"".join(pieces))
-    return path
-
-
-def check(recovery: ckptparse.Recovery, arrays: Arrays) -> None:
-    assert {name: str(recovery[name].status) for name in recovery} == dict.fromkeys(
-        arrays, "verified"
-    )
-    for name, array in arrays.items():
-        assert np.array_equal(recovery[name].read(), array)
-
-
-def promised(recovery: ckptparse.Recovery) -> dict[str, Any]:
-    return {
-        name: found.read()
-        for name, found in recovery.items()
-        if found.status in ("verified", "corrected", "derived", "partial")
-    }
-
-
-def is_of_one(recovery: ckptparse.Recovery, saves: Sequence[Arrays]) -> bool:
-    found = promised(recovery)
-    return any(all(np.array_equal(found[name], save[name]) for name in found) for save in saves)
-
-
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
-@pytest.mark.parametrize("border", [number for number in range(1, 30) if number != SMALL])
-def test_a_v1_file_in_two_parts_is_whole(border: int, order: Sequence[int], tmp_path: Path) -> None:
-    arrays = weights(1)
-    parts = cut(v1_file(arrays), border)
-    image = write(tmp_path, [parts[number] for number in order])
-    (one,) = ckptparse.scan(image)
-    assert (one.format, one.share) == ("v1", 1.0)
-    check(one.recover(), arrays)
-    assert one.offset == image.read_bytes().index(parts[0][:64])
-
-
-def test_a_few_numbers_on_one_side_tie_nothing(tmp_path: Path) -> None:
-    """Names and shapes are those of every save, and ten numbers may be equal by chance."""
-    arrays = weights(1)
-    data = v1_file(arrays)
-    assert any(end - 100 < SMALL * BLOCK < end for end in block_ends(data))
-    (one,) = ckptparse.scan(write(tmp_path, cut(data, SMALL)))
-    recovery = one.recover()
-    assert one.share == 1.0
-    unsure = [name for name, found in recovery.items() if found.status == "unverified"]
-    assert unsure == ["layer0/w"]
-    assert "another save" in (recovery["layer0/w"].note or "")
-    assert all(np.array_equal(recovery[name].read(), array) for name, array in arrays.items())
-
-
-@pytest.mark.parametrize("kind", [builder.RAW, builder.SNAPPY])
-@pytest.mark.parametrize("block", [512, 1024, 4096])
-def test_a_v1_file_may_lie_in_many_parts(block: int, kind: int, tmp_path: Path) -> None:
-    arrays = weights(2, (6000, 3000, 9000, 3000, 8000, 2000, 6000))
-    data = v1_file(arrays, type=kind, index_type=kind)
-    parts = cut(data, *(edge // block for edge in (20480, 57344, 98304, 131072)), block=block)
-    image = write(tmp_path, [parts[number] for number in (3, 0, 4, 2, 1)], block=block)
-    (one,) = ckptparse.scan(image)
-    check(one.recover(), arrays)
-
-
-def test_the_parts_may_be_files_that_were_rescued(tmp_path: Path) -> None:
-    arrays = weights(1)
-    folder = tmp_path / "lost+found"
-    folder.mkdir()
-    parts = cut(v1_file(arrays), 5, 12)
-    for number, place in enumerate((2, 0, 1)):
-        (folder / f"#{number}").write_bytes(parts[place])
-    (one,) = ckptparse.scan(folder)
-    check(one.recover(), arrays)
-
-
-def test_a_scan_goes_on_with_a_table_whose_end_comes_first(tmp_path: Path) -> None:
-    arrays = weights(1)
-    image = write(tmp_path, cut(v1_file(arrays), 5, 12)[::-1])
-    state = tmp_path / "state.json"
-    first = ckptparse.scan(image, state=state)
-    assert json.loads(state.read_bytes())["tables"][0][0] < 0
-    again = ckptparse.scan(image, state=state)
-    assert again.to_dict() == first.to_dict()
-    check(again[0].recover(), arrays)
-
-
-def test_what_is_put_together_is_written_and_repeated(tmp_path: Path) -> None:
-    arrays = weights(1)
-    (tmp_path / "disk").mkdir()
-    (tmp_path / "out").mkdir()
-    image = write(tmp_path / "disk", cut(v1_file(arrays), 5, 12)[::-1])
-    place = tmp_path / "out" / "model.ckpt"
-    ckptparse.scan(image)[0].recover().write(place)
-    assert ckptparse.replay(f"{place}.report.json").same
-    written = ckptparse.read(place)
-    assert all(np.array_equal(written[name], array) for name, array in arrays.items())
-
-
-def test_the_parts_of_two_saves_are_told_apart(tmp_path: Path) -> None:
-    saves = [weights(3), weights(4)]
-    cuts = [cut(v1_file(arrays), 4, 11, 20) for arrays in saves]
-    assert [len(part) for part in cuts[0]] == [len(part) for part in cuts[1]]
-    image = write(tmp_path, [part for both in zip(*cuts, strict=True) for part in both])
-    found = list(ckptparse.scan(image))
-    assert [one.share for one in found] == [1.0, 1.0]
-    left = list(saves)
-    for one in found:
-        recovery = one.recover()
-        (mine,) = [
-            save for save in left if np.array_equal(recovery["layer0/w"].read(), save["layer0/w"])
-        ]
-        check(recovery, mine)
-        left.remove(mine)
-
-
-def test_what_is_not_there_is_not_taken_from_another_save(tmp_path: Path) -> None:
-    saves = [weights(5), weights(6)]
-    mine, other = (cut(v1_file(arrays), 4, 11, 20) for arrays in saves)
-    image = write(tmp_path, [other[0], mine[3], other[2], mine[2], other[1], mine[1]])
-    (one,) = ckptparse.scan(image)
-    recovery = one.recover()
-    assert is_of_one(recovery, saves)
-    found = promised(recovery)
-    assert len(found) >= 3
-    assert all(np.array_equal(found[name], saves[0][name]) for name in found)
-
-
-def zeros_and_weights(save: int) -> Arrays:
-    arrays = dict(weights(save))
-    arrays["layer2/w"] = np.zeros(9000, np.float32)
-    return arrays
-
-
-def test_a_part_that_every_save_has_ties_nothing(tmp_path: Path) -> None:
-    """The parts meet in zeros, which are the same in both saves: the checksum holds for each."""
-    saves = [zeros_and_weights(7), zeros_and_weights(8)]
-    files = [v1_file(arrays) for arrays in saves]
-    border = files[0].index(b"layer2/w", 12000) // BLOCK + 4
-    mine, other = (cut(data, border) for data in files)
-    image = write(tmp_path, [other[0], mine[1]])
-    (one,) = ckptparse.scan(image)
-    recovery = one.recover()
-    assert is_of_one(recovery, saves)
-    assert len(promised(recovery)) >= 2
-    assert any("another save" in (found.note or "") for found in recovery.values())
-    # With the other first part beside it, it is not known either which is right.
-    image = write(tmp_path, [other[0], mine[0], mine[1]])
-    (one,) = ckptparse.scan(image)
-    assert is_of_one(one.recover(), saves)
-
-
-def test_a_part_that_another_precedes_by_chance_is_told(tmp_path: Path) -> None:
-    """The parts of two saves lie end to end, and meet in zeros. The right first part is there."""
-    saves = [zeros_and_weights(16), zeros_and_weights(17)]
-    files = [v1_file(arrays) for arrays in saves]
-    border = files[0].index(b"layer2/w", 12000) // BLOCK + 4
-    mine, other = (cut(data, border) for data in files)
-    image = write(tmp_path, [mine[0], other[0] + mine[1]])
-    (one,) = ckptparse.scan(image)
-    recovery = one.recover()
-    assert is_of_one(recovery, saves)
-    assert any("another save" in (found.note or "") for found in recovery.values())
-    # A whole file beside another whole one is not doubted.
-    found = list(ckptparse.scan(write(tmp_path, files)))
-    assert len(found) == 2
-    for one, arrays in zip(sorted(found, key=lambda one: one.offset), saves, strict=True):
-        check(one.recover(), arrays)
-
-
-def test_bytes_that_are_not_there_tie_nothing(tmp_path: Path) -> None:
-    """They read as zeros, and the block in which they are missing holds zeros."""
-    saves = [zeros_and_weights(18), zeros_and_weights(19)]
-    files = [v1_file(arrays) for arrays in saves]
-    first = files[0].index(b"layer2/w", 12000) // BLOCK + 2
-    mine, other = (cut(data, first, first + 4) for data in files)
-    (one,) = ckptparse.scan(write(tmp_path, [other[0], mine[2]]))
-    recovery = one.recover()
-    assert is_of_one(recovery, saves)
-    assert np.array_equal(promised(recovery)["layer4/w"], saves[0]["layer4/w"])
-
-
-def test_floats_go_on_behind_any_number_of_gaps(tmp_path: Path) -> None:
-    arrays = weights(9, (2000, 300_000, 500))
-    parts = cut(v1_file(arrays), 30, 90, 160, 230)
-    gap = b"\xff" * 5000 + bytes(3192) + noise(2, 3) + bytes(BLOCK)
-    path = tmp_path / "disk.img"
-    path.write_bytes(noise(2, 1) + b"".join(pad(part) + gap for part in parts))
-    (one,) = ckptparse.scan(path)
-    check(one.recover(), arrays)
-    # A sector that cannot be read costs no more than what lies around it.
-    image = bytearray(path.read_bytes())
-    place = image.index(parts[2]) + 40 * BLOCK
-    image[place : place + 512] = noise(1, 4)[:512]
-    path.write_bytes(image)
-    (one,) = ckptparse.scan(path)
-    recovery = one.recover()
-    assert str(recovery["layer1/w"].status) == "unverified"
-    assert str(recovery["layer0/w"].status) == "verified"
-    read = recovery["layer1/w"].read(fill=0)
-    same = np.count_nonzero(read == arrays["layer1/w"])
-    assert same > 0.3 * read.size
-
-
-def index_and_data(tensors: int, save: int = 0, size: int = 12) -> tuple[bytes, bytes, Arrays]:
-    rng = np.random.default_rng([tensors, save])
-    bundle = builder.Bundle()
-    arrays = {
-        f"model/dense_{n:05d}/kernel": rng.normal(size=size).astype("<f4") for n in range(tensors)
-    }
-    for name, array in arrays.items():
-        bundle.add(name, array)
-    files = bundle.files("m", block_size=5000)
-    return files["m.index"], files["m.data-00000-of-00001"], arrays
-
-
-def test_an_index_in_several_parts_is_put_together(tmp_path: Path) -> None:
-    index, data, arrays = index_and_data(3000)
-    parts = cut(index, 9, 17)
-    image = write(tmp_path, [parts[1], parts[2], data, parts[0]])
-    (one,) = ckptparse.scan(image)
-    assert (one.format, one.tensors, one.share) == ("v2", 3000, 1.0)
-    recovery = one.recover()
-    assert {str(found.status) for found in recovery.values()} == {"verified"}
-    assert all(np.array_equal(recovery[name].read(), array) for name, array in arrays.items())
-
-
-@pytest.mark.parametrize("border", [9, 17])
-def test_an_index_over_which_another_was_written_is_of_one_save(
-    border: int, tmp_path: Path
-) -> None:
-    """Each block is whole but the one at the border, and the data of both saves are there."""
-    mine, other = (index_and_data(3000, save, 300) for save in (1, 2))
-    first, last = cut(other[0], border)[0], cut(mine[0], border)[1]
-    image = write(tmp_path, [first + last, mine[1], other[1]])
-    (one,) = ckptparse.scan(image)
-    recovery = one.recover()
-    assert is_of_one(recovery, [mine[2], other[2]])
-    found = promised(recovery)
-    assert len(found) > 1400
-    others = [one for one in recovery.values() if one.status == "unverified"]
-    assert sum("another save" in (one.note or "") for one in others) > 800
-
-
-def test_data_in_one_part_ties_the_blocks_of_its_index(tmp_path: Path) -> None:
-    """A damaged block keeps the blocks before it from those behind it."""
-    index, data, arrays = index_and_data(3000)
-    damaged = index[:37_000] + noise(1, 3)[:512] + index[37_512:]
-    (one,) = ckptparse.scan(write(tmp_path, [damaged, data]))
-    found = promised(one.recover())
-    assert len(found) > 2_800
-    assert all(np.array_equal(found[name], arrays[name]) for name in found)
-    # Without the data of one side, nothing says that it is of this save.
-    (one,) = ckptparse.scan(write(tmp_path, [damaged, cut(data, 17)[1]]))
-    found = promised(one.recover())
-    assert 1_000 < len(found) < 2_000
-    assert all(np.array_equal(found[name], arrays[name]) for name in found)
-    # Nor if another save's data is there: its tensors lie elsewhere.
-    other = index_and_data(3000, 2)
-    mixed = cut(other[0], 9)[0] + cut(index, 9)[1]
-    (one,) = ckptparse.scan(write(tmp_path, [mixed, data, other[1]]))
-    assert is_of_one(one.recover(), [arrays, other[2]])
-
-
-def test_the_list_of_blocks_may_go_over_into_another_part(tmp_path: Path) -> None:
-    arrays = {f"scope/of/variable_{n:04d}": np.full(300, n + 0.5, np.float32) for n in range(300)}
-    arrays = {name: array + np.arange(300, dtype=np.float32) for name, array in arrays.items()}
-    data = v1_file(arrays, block_size=512)
-    border = (len(data) - 6000) // BLOCK
-    assert border * BLOCK > data.rindex(b"scope/of/variable_0299", 0, len(data) - 13000)
-    image = write(tmp_path, cut(data, border))
-    (one,) = ckptparse.scan(image)
-    assert one.share == 1.0
-    found = promised(one.recover())
-    assert all(np.array_equal(found[name], arrays[name]) for name in found)
-    assert len(found) >= 290
-
-
-@pytest.mark.parametrize("over", [0, 1, 3, 4, 5])
-def test_parts_may_meet_at_the_end_of_a_block(over: int, tmp_path: Path) -> None:
-    """The checksum of a block, or its end, lies at a border: it says nothing of the next block."""
-    made = (first_end_at(number) for number in range(3000))
-    arrays, data, border = next(one for one in made if one[2] % 512 == over)
-    parts = [data[: border - over], data[border - over :]]
-    image = write(tmp_path, parts, block=512)
-    (one,) = ckptparse.scan(image)
-    assert one.share == 1.0
-    recovery = one.recover()
-    assert is_of_one(recovery, [arrays])
-    assert all(np.array_equal(recovery[name].read(), array) for name, array in arrays.items())
-    sure = promised(recovery)
-    # Behind a border that a whole checksum follows, it binds both.
-    assert len(sure) == (2 if over < 4 else 3)
-
-
-def first_end_at(number: int) -> tuple[Arrays, bytes, int]:
-    """A V1 file, of which the first block ends somewhere else for each number."""
-    more = weights(10, (2000 + number // 4, 3000, 4000)).values()
-    arrays = dict(zip(["a" * (number % 4 + 1), "b", "c"], more, strict=True))
-    data = v1_file(arrays)
-    return arrays, data, min(block_ends(data))
-
-
-def block_ends(data: bytes) -> set[int]:
-    """Where the data blocks of a table end."""
-    table = Table.open(MemorySource("f", data), limits=DEFAULT_LIMITS)
-    return {handle.end for handle in table.handles}
-
-
-def test_without_its_first_part_a_v1_file_gives_its_last_ones(tmp_path: Path) -> None:
-    arrays = weights(11)
-    parts = cut(v1_file(arrays), 3, 11)
-    image = write(tmp_path, [parts[2], parts[1]])
-    (one,) = ckptparse.scan(image)
-    assert one.format == "v1"
-    assert 0.5 < one.share < 1
-    recovery = one.recover()
-    # Only the list, in the first part, says their types and shapes.
-    found = {name: found.read() for name, found in recovery.items() if found.status == "unverified"}
-    assert np.array_equal(found["layer5/w"], arrays["layer5/w"])
-    assert np.array_equal(found["layer4/w"], arrays["layer4/w"])
-
-
-def test_two_saves_with_equal_lists_of_blocks_are_both_listed(tmp_path: Path) -> None:
-    saves = [weights(12, [600] * 150), weights(13, [600] * 150)]
-    files = [v1_file(arrays, block_size=512) for arrays in saves]
-    assert files[0][-BLOCK:] == files[1][-BLOCK:]
-    found = list(ckptparse.scan(write(tmp_path, files)))
-    assert len(found) == 2
-    for one, arrays in zip(sorted(found, key=lambda one: one.offset), saves, strict=True):
-        check(one.recover(), arrays)
-    # A copy of one is listed once.
-    assert len(ckptparse.scan(write(tmp_path, [files[0], files[0]]))) == 1
-
-
-def test_a_damaged_block_of_frozen_weights_takes_nothing_of_another_save(tmp_path: Path) -> None:
-    """An older save holds the damaged block whole; what lies before it there is of that save."""
-    saves = [dict(weights(14)), dict(weights(15))]
-    saves[1]["layer2/w"] = saves[0]["layer2/w"]
-    mine, other = (v1_file(arrays) for arrays in saves)
-    place = mine.index(saves[0]["layer2/w"].tobytes()[:64]) + 2 * BLOCK
-    damaged = mine[:place] + bytes(512) + mine[place + 512 :]
-    image = write(tmp_path, [damaged, other[:-200]])
-    (one,) = ckptparse.scan(image)
-    recovery = one.recover()
-    assert is_of_one(recovery, saves)
-
-
-# -- where blocks begin
-
-
-def start_of(**changes: Any) -> BlockStart:
-    known = {"offset": 100, "size": 50, "after": b"a/b", "last": b"a/z", "packed": False}
-    return BlockStart(**{**known, **changes})
-
-
-ENTRY = b"\x00\x05\x10a/kernel-and-more".ljust(60, b"\x07")
+def pairs_of(count: int, size: int, *, seed: int = 0) -> list[tuple[bytes, bytes]]:
+    """So many pairs with values of up to twice so many bytes."""
+    draw = random.Random(seed)
+    return [
+        (b"key/%06d" % (2 * row), draw.randbytes(draw.randrange(2 * size))) for row in range(count)
+    ]
 
 
 @pytest.mark.parametrize(
-    ("data", "changes", "found"),
-    [
-        (ENTRY, {}, True),
-        (ENTRY, {"last": b"a/kerne"}, True),
-        (ENTRY, {"last": b"a/b/z"}, False),
-        (ENTRY, {"after": b"a/l"}, False),
-        (ENTRY, {"after": None}, False),
-        (ENTRY, {"size": 31}, False),
-        (ENTRY, {"size": 32}, True),
-        (b"\x01" + ENTRY[1:], {}, False),
-        (b"\x00\x00\x10" + ENTRY[3:], {}, False),
-        (b"\x00\x00\x10" + ENTRY[3:], {"after": None}, True),
-        (b"\x00\x00\x00" + ENTRY[3:], {"after": None}, False),
-        (b"\x00\x05\x90\x80" + ENTRY[3:], {}, False),
-        (b"\x32\xf0\x31" + ENTRY, {}, False),
-        (b"\x32\xf0\x31" + ENTRY, {"packed": True}, True),
-        (b"\x32\xc4" + ENTRY, {"packed": True}, True),
-        (b"\x32\xc5" + ENTRY, {"packed": True}, False),
-        (b"\x12\xf0\x31" + ENTRY, {"packed": True}, False),
-        (bytes(60), {"after": None}, False),
-        (b"\xff" * 60, {"packed": True}, False),
-        (b"\x00\x05", {}, False),
-    ],
+    ("count", "size", "interval"),
+    [(1500, 20, 16), (1500, 20, 1), (900, 60, 5), (200, 500, 16), (40, 4000, 2), (1500, 20, 1000)],
 )
-def test_a_block_begins_with_an_entry_of_its_own(
-    data: bytes, changes: dict[str, Any], found: bool
-) -> None:
-    start = start_of(**changes)
-    image = noise(1, 7)[:100] + data
-    assert may_begin(MemorySource("i", image), 100, start) is found
-    several = image.ljust(512, b"\xaa") * 3
-    places = find_starts(MemorySource("i", several), [start], 512)
-    if len(data) >= 50:
-        assert places == ({start: [100, 612, 1124]} if found else {})
+def test_what_a_block_has_its_part_has(count: int, size: int, interval: int) -> None:
+    pairs = pairs_of(count, size)
+    contents = b.block(pairs, restart_interval=interval)
+    whole = Block.from_bytes(contents)
+    found = 0
+    step = 3 if interval < 1000 else 301  # A run of so many entries is decoded for each key.
+    keys = [b"", b"key/", *(b"key/%06d" % row for row in range(0, 2 * count + 2, step)), b"z"]
+    for key in keys:
+        part = part_of(contents, key)
+        if part is not None:
+            found += 1
+            expected = whole.find(key, limits=DEFAULT_LIMITS)
+            assert part.find(key, limits=DEFAULT_LIMITS) == expected == dict(pairs).get(key)
+            assert len(part.contents) <= 4 * PIECE
+    # Entries over the end of a piece, and long runs, are read with the whole block.
+    assert found > 0.7 * len(keys) or interval == 1000 or size == 4000
 
 
-def test_a_block_begins_at_no_place_outside_of_the_image() -> None:
-    image = MemorySource("i", ENTRY)
-    assert may_begin(image, 0, start_of())
-    assert not may_begin(image, -1, start_of())
-    assert not may_begin(image, len(ENTRY), start_of())
+@pytest.mark.parametrize("over", range(-60, 60, 7))
+def test_a_part_is_right_wherever_pieces_end(over: int) -> None:
+    pairs = pairs_of(700, 40)
+    size = len(b.block([*pairs, (b"l", b"")]))
+    pairs.append((b"l", bytes(-size % PIECE + over + PIECE)))
+    contents = b.block(pairs)
+    for key, value in pairs[::9] + pairs[-3:]:
+        part = part_of(contents, key)
+        assert part is None or part.find(key, limits=DEFAULT_LIMITS) == value
 
 
-# -- what elements a record has
+def test_the_beginning_of_a_block_is_a_part() -> None:
+    pairs = [(b"", b"h"), *pairs_of(1500, 20)]
+    part = part_of(b.block(pairs), None)
+    assert part is not None and part.first() == (b"", b"h")
+    assert len(part.contents) == PIECE
+    # Of one long value nothing else begins in the piece.
+    part = part_of(b.block([(b"", b"h"), (b"a", bytes(3 * PIECE))]), None)
+    assert part is not None and part.first() == (b"", b"h")
+    # All entries end in the first piece.
+    contents = b.close_block(b.entry(b"a", bytes(PIECE - 100)), [0], stray=b"")
+    assert part_of(contents, None) is None
 
 
-@pytest.mark.parametrize(("kind", "number"), [("<f4", builder.FLOAT), ("<f8", builder.DOUBLE)])
-def test_the_elements_of_a_record_are_found(kind: str, number: int) -> None:
-    array = np.random.default_rng(3).normal(size=5000).astype(kind)
-    data = v1_file({"v": array[:3], "w": array}, block_size=64)
-    elements = find_elements(data[data.index(array.tobytes()) - 38 :][:100])
-    place = data.index(array.tobytes())
-    starts = [at for at in range(place - 60, place) if find_elements(data[at:][:4096]) is not None]
-    found = {at + find_elements(data[at:][:4096]).lead for at in starts}  # type: ignore[union-attr]
-    assert place in found
-    assert elements is None or elements.data_type == number
+@pytest.mark.parametrize("key", [None, b"key/000100", b"key/002998", b"z"])
+def test_a_bit_that_flips_anywhere_is_a_checksum_error(key: bytes | None) -> None:
+    contents = b.block(pairs_of(1500, 20))
+    size = len(contents)
+    stored = b.Stored(contents).to_bytes() + bytes(48)
+    places = [0, PIECE - 1, PIECE, 2 * PIECE + 7, size - PIECE - 1, size - PIECE, size - 900]
+    for at in [*places, size + 1, size + 4]:
+        data = bytearray(stored)
+        data[at] ^= 1
+        source: Any = Counted(bytes(data))
+        with pytest.raises(ChecksumError) as caught:
+            look_into(source, BlockHandle(0, size), key)
+        assert caught.value.path == "m" and caught.value.offset == 0 and caught.value.size == size
 
 
-def test_a_record_of_other_bytes_has_no_elements() -> None:
-    assert find_elements(b"") is None
-    assert find_elements(bytes(100)) is None
-    assert find_elements(b"\xff" * 100) is None
-    for seed in range(200):
-        find_elements(np.random.default_rng(seed).bytes(64))
+def look_into(source: Any, handle: BlockHandle, key: bytes | None) -> None:
+    # What looks malformed is read whole, and then is damaged.
+    if read_part(source, handle, key) is None:
+        read_block(source, handle, limits=DEFAULT_LIMITS)
+
+
+def test_what_is_better_read_whole_has_no_part() -> None:
+    def sized(size: int) -> bytes:
+        return b.block([(b"a", bytes(size - 18)), (b"b", b"")])
+
+    for size in (2 * PIECE - 1, 2 * PIECE, 2 * PIECE + 1):
+        assert len(sized(size)) == size
+        assert (part_of(sized(size), b"a") is None) == (size < 2 * PIECE)
+    contents = b.block(pairs_of(1500, 20))
+    assert part_of(contents, b"key/000002") is not None
+    assert part_of(contents, b"key/000002", concurrency=4) is None
+    assert part_of(contents, b"key/000002", type=b.SNAPPY, stored=contents) is None
+    assert part_of(contents, None, type=b.SNAPPY, stored=contents) is None
+
+
+def test_the_restarts_are_in_the_last_piece() -> None:
+    most = PIECE // 4 - 1
+    for count, fine in ((most, True), (most + 1, False)):
+        pairs = [(b"%05d" % row, bytes(9)) for row in range(count)]
+        contents = b.block(pairs, restart_interval=1)
+        assert len(contents) > 2 * PIECE
+        assert (part_of(contents, b"00007") is not None) == fine
+        assert (part_of(contents, None) is not None) == fine
+
+
+def test_runs_of_up_to_four_pieces_have_parts() -> None:
+    def found(values: int) -> Block | None:
+        run = [(b"b%02d" % row, bytes(PIECE // 2)) for row in range(values)]
+        last = [(b"c%05d" % row, bytes(20)) for row in range(1500)]
+        return part_of(b.block([*run, *last], restart_interval=values), b"b00")
+
+    assert found(7) is not None
+    assert found(8) is None
+
+
+@pytest.mark.parametrize("over", [-40, 0, 1])
+def test_a_run_that_ends_with_the_fourth_piece_has_a_part(over: int) -> None:
+    last = [(b"c%05d" % row, bytes(20)) for row in range(1500)]
+    begin = b.entry(b"b", bytes(PIECE))
+    run = begin + b.entry(b"bb", bytes(4 * PIECE - len(begin) - 7 + over))
+    assert len(run) == 4 * PIECE + over
+    body, restarts = run, [0]
+    for key, value in last:
+        restarts.append(len(body))
+        body += b.entry(key, value)
+    part = part_of(b.close_block(body, restarts), b"b")
+    assert (part is not None) == (over <= 0)
+    if part is not None:
+        assert part.find(b"b", limits=DEFAULT_LIMITS) == bytes(PIECE)
+
+
+@pytest.mark.parametrize("inside", range(1, 60, 3))
+def test_a_key_that_goes_over_the_end_of_a_piece_is_not_compared(inside: int) -> None:
+    # So many bytes of the second run, which is the first of its piece, are in that piece.
+    name = b"k" * 40
+    size = 2 * PIECE - inside - len(b.entry(name + b"0", bytes(PIECE))) + PIECE
+    pairs = [(name + b"0", bytes(size)), *((name + b"1%05d" % row, b"") for row in range(999))]
+    contents = b.block(pairs, restart_interval=1)
+    part = part_of(contents, name + b"0")
+    assert (part is not None) == (inside >= len(b.entry(name + b"100000", b"")))
+    assert part is None or part.find(name + b"0", limits=DEFAULT_LIMITS) == bytes(size)
+
+
+def test_a_first_entry_of_a_piece_that_shares_has_no_part_and_is_malformed() -> None:
+    body, restarts = bytearray(), []
+    for row in range(1500):
+        restarts.append(len(body))
+        body += b.entry(b"%05d" % row if row % 100 else b"%04d" % (row // 10), bytes(20))
+    contents = b.close_block(bytes(body), restarts)
+    first = next(at for at in restarts if at >= PIECE)
+    assert part_of(contents, b"00900") is not None
+    broken = b.close_block(bytes(body[:first]) + b"\x01" + bytes(body[first + 1 :]), restarts)
+    assert part_of(broken, b"00900") is None
+    # It is not looked at for a key before it, as it is not by the search of a whole block.
+    assert part_of(broken, None) is not None
+
+
+# ---- in a table
+
+
+def opened(data: bytes, limits: Limits = DEFAULT_LIMITS, *, whole: bool = False) -> Table:
+    source: Any = Counted(data)
+    return Table.open(source, limits=limits, whole=whole)
+
+
+def test_a_block_that_is_asked_twice_is_kept() -> None:
+    pairs = pairs_of(6000, 60)
+    table = opened(b.table(pairs).data)
+    source: Any = table.source
+    assert len(table.handles) > 1
+    reads = []
+    for row in (5, 9, 5, 5990):
+        source.reads.clear()
+        assert table.get(pairs[row][0]) == pairs[row][1]
+        reads.append(max(source.reads, default=0))
+    assert reads[0] == reads[3] == PIECE + 5
+    assert reads[1] > 8 * PIECE and reads[2] == 0
+    source.reads.clear()
+    assert table.get(b"key/000003") is None and not source.reads
+
+
+def test_the_first_entry_of_a_large_block_is_that_of_a_small_one() -> None:
+    pairs = [(b"", b"h"), (b"a", bytes(6 * PIECE))]
+    table = opened(b.table(pairs).data)
+    source: Any = table.source
+    source.reads.clear()
+    assert table.first() == (b"", b"h")
+    assert max(source.reads) == PIECE + 5
+    assert opened(b.table(pairs).data, whole=True).first() == (b"", b"h")
+    assert table.get(b"a") == pairs[1][1]
+    assert table.get(b"a") == pairs[1][1]
+    source.reads.clear()
+    assert table.first() == (b"", b"h") and not source.reads
+    # The first entry reaches beyond the part: the whole block is read.
+    assert opened(b.table([(b"", bytes(6 * PIECE))]).data).first() == (b"", bytes(6 * PIECE))
+
+
+def test_a_large_block_whose_first_entry_shares_is_malformed() -> None:
+    contents = b.close_block(b.entry(b"a", bytes(6 * PIECE), shared=1))
+    table = opened(b.assemble([b.Stored(contents, key=b"z")]).data)
+    with pytest.raises(MalformedError, match="Bad block entry at byte 0"):
+        table.first()
+
+
+@pytest.mark.parametrize("row", [3, 1000])
+def test_what_is_wrong_in_a_part_is_told_as_of_the_whole_block(row: int) -> None:
+    pairs = pairs_of(1500, 20)
+    pairs[row], pairs[row + 1] = pairs[row + 1], pairs[row]
+    contents = b.block(pairs)
+    table = opened(b.assemble([b.Stored(contents, key=b"z")]).data)
+    with pytest.raises(MalformedError, match="strictly increase") as caught:
+        table.get(pairs[row][0])
+    assert caught.value.offset == 0
+
+
+def test_keys_in_a_part_are_counted_beside_the_whole_block() -> None:
+    # A run of long keys takes more than 6 times its part, and less than 6 times its block.
+    run = [(b"a" * 3000 + b"%02d" % row, b"") for row in range(16)]
+    pairs = [*run, *pairs_of(1500, 40)]
+    data = b.table(pairs).data
+    assert opened(data, Limits(key_bytes=0)).get(run[-1][0]) == b""
+    long = [(b"a" * 30_000 + b"%02d" % row, b"") for row in range(16)]
+    data = b.table([*long, *pairs_of(1500, 20)]).data
+    with pytest.raises(LimitError):
+        opened(data, Limits(key_bytes=0)).get(long[-1][0])
