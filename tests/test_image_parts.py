@@ -300,6 +300,33 @@ def test_an_index_over_which_another_was_written_is_of_one_save(
     assert sum("another save" in (one.note or "") for one in others) > 800
 
 
+def index_that_ends_a_block_at(border: int, name: str, save: int) -> tuple[bytes, bytes, Arrays]:
+    rng = np.random.default_rng(save)
+    bundle = builder.Bundle()
+    names = [name, *(f"w{number:03}" for number in range(600))]
+    arrays = {one: rng.normal(size=300).astype("<f4") for one in names}
+    for one, array in arrays.items():
+        bundle.add(one, array)
+    index, data = bundle.files("m", block_size=border - 25).values()
+    return index, data, arrays
+
+
+def test_whole_blocks_of_two_indexes_are_of_one_save(tmp_path: Path) -> None:
+    """The borders of the image are those of the blocks, so that each of them is whole."""
+    made = (
+        ("a" * count, index_that_ends_a_block_at(8192, "a" * count, 1)) for count in range(1, 99)
+    )
+    name, mine = next(one for one in made if 8192 in block_ends(one[1][0]))
+    other = index_that_ends_a_block_at(8192, name, 2)
+    mixed = other[0][:8192] + mine[0][8192:]
+    (one,) = ckptparse.scan(write(tmp_path, [mixed, mine[1], other[1]]))
+    recovery = one.recover()
+    assert is_of_one(recovery, [mine[2], other[2]])
+    assert len(promised(recovery)) > 200
+    (one,) = ckptparse.scan(write(tmp_path, [mine[0], mine[1]]))
+    assert {str(found.status) for found in one.recover().values()} == {"verified"}
+
+
 def test_data_in_one_part_ties_the_blocks_of_its_index(tmp_path: Path) -> None:
     """A damaged block keeps the blocks before it from those behind it."""
     index, data, arrays = index_and_data(3000)

@@ -151,7 +151,7 @@ def _open(survey: Survey, files: DataFiles, *, held: int | None = None) -> _Bund
     (index,) = survey.indexes
     if index.origin is not Origin.FINAL or index.data_paths is not None:
         return None
-    if index.laid is not None:
+    if index.laid is not None and not index.tied:
         # Its blocks are whole, but may be of several saves.
         return None
     with closing(BundleIndex.open(index.path, files.context)) as opened:

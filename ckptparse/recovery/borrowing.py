@@ -161,7 +161,7 @@ class Borrowing:
         if payload.form is Form.RECORD or payload.size < _LEAST_SCATTERED:
             return False
         if recipe not in self._scattered:
-            data = self._read(recipe, min(payload.size, _COMPARED))
+            data = recipe.part(self.files, 0, min(payload.size, _COMPARED))
             self._scattered[recipe] = self._sectors.hold(data, payload.offset)
         return self._scattered[recipe]
 
@@ -199,7 +199,7 @@ class Borrowing:
         told = self._told_at(way, payload, recipe)
         if told is None:
             there = payload.moved(*way)
-            own, other = self._both(there, self._read(recipe, min(there.size, _COMPARED)))
+            own, other = self._both(there, recipe.part(self.files, 0, min(there.size, _COMPARED)))
             told = _compare(own, other, there, self.files)
             self._told[way, _looks_of(payload), recipe] = told
         return told
@@ -215,7 +215,7 @@ class Borrowing:
             told: Remains | None = Remains.NOTHING
             if self._left >= 0 and payload.offset + way[1] >= 0:
                 there = payload.moved(*way)
-                told = self._compare(there, self._read(recipe, min(there.size, _COMPARED)))
+                told = self._compare(there, recipe.part(self.files, 0, min(there.size, _COMPARED)))
             self._told[key] = told
         return self._told[key]
 
@@ -263,7 +263,7 @@ class Borrowing:
         if recipe is None or not _LEAST <= payload.size <= _COMPARED:
             return None
         low, data = self._around(payload, payload.size)
-        at = data.find(self._read(recipe, payload.size).tobytes())
+        at = data.find(recipe.part(self.files, 0, payload.size).tobytes())
         return None if at < 0 else (payload.file, low + at - payload.offset)
 
     def _around(self, there: Payload, size: int) -> tuple[int, bytes]:
@@ -300,7 +300,7 @@ class Borrowing:
             return False
         held = min(available_bytes(self.files, payload), payload.size, _COMPARED)
         own = np.frombuffer(self.files.read(payload.file, payload.offset, held), np.uint8)
-        return not _is_damaged_block(own, self._read(recipe, held), payload)
+        return not _is_damaged_block(own, recipe.part(self.files, 0, held), payload)
 
     def knows_better(self, name: PartName, payload: Payload, check: Check) -> set[str]:
         """Return the indexes of the saves that a tensor is of which fails at its place."""
@@ -367,16 +367,6 @@ class Borrowing:
             for record in found.outcome.grounds
         )
         return recipe if taken and recipe.patches else None
-
-    def _read(self, recipe: Recipe, size: int) -> Bytes:
-        data = bytearray(size)
-        count = min(size, recipe.available)
-        if recipe.file is not None and count:
-            data[:count] = self.files.read(recipe.file, recipe.offset, count)
-        for patch in recipe.patches:
-            if patch.offset < size:
-                data[patch.offset : patch.offset + len(patch.data)] = patch.data
-        return np.frombuffer(bytes(data[:size]), np.uint8)
 
 
 _Looks = tuple[int, int, int, bool]

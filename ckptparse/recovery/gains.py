@@ -10,7 +10,6 @@ from ckptparse.examination.outcome import Outcome
 from ckptparse.examination.payload import Form, Payload
 from ckptparse.examination.readers import DataFiles
 from ckptparse.recovery.mended import Mended
-from ckptparse.recovery.recipe import Recipe
 
 __all__ = ["adds", "count_plausible"]
 
@@ -50,7 +49,7 @@ def adds(files: DataFiles, offered: Mended, best: Mended, payload: Payload) -> b
         stop = min(payload.size // width, start + step)
         known, new = (_are_plausible(one.outcome, start, stop) for one in (best, offered))
         own, other = (
-            _read(files, recipe, start * width, stop * width).reshape(-1, width)
+            recipe.part(files, start * width, stop * width).reshape(-1, width)
             for recipe in (best.recipe, offered.recipe)
         )
         agree = new & (own == other).all(axis=1)
@@ -66,18 +65,3 @@ def _are_plausible(outcome: Outcome, start: int, stop: int) -> npt.NDArray[np.bo
         for first, last in spans:
             found[max(0, first - start) : max(0, last - start)] = value
     return found
-
-
-def _read(files: DataFiles, recipe: Recipe, start: int, stop: int) -> npt.NDArray[np.uint8]:
-    """Read some bytes as a recipe says; what its file lacks is zeros."""
-    data = bytearray(stop - start)
-    count = max(0, min(stop, recipe.available) - start)
-    if recipe.file is not None and count:
-        data[:count] = files.read(recipe.file, recipe.offset + start, count)
-    for patch in recipe.patches:
-        first, last = max(start, patch.offset), min(stop, patch.offset + len(patch.data))
-        if first < last:
-            data[first - start : last - start] = patch.data[
-                first - patch.offset : last - patch.offset
-            ]
-    return np.frombuffer(bytes(data), np.uint8)

@@ -18,7 +18,7 @@ from ckptparse.errors import ChecksumError
 from ckptparse.examination.check import object_spans
 from ckptparse.examination.payload import Form, Payload, Record
 from ckptparse.examination.places import stored_dtype
-from ckptparse.examination.readers import DataFile
+from ckptparse.examination.readers import DataFile, DataFiles
 from ckptparse.files.context import Context
 from ckptparse.limits import Budget
 from ckptparse.parallel import PIECE_SIZE
@@ -73,6 +73,19 @@ class Recipe:
         for patch in self.patches:
             data[patch.offset : patch.offset + len(patch.data)] = patch.data
         return data
+
+    def part(self, files: DataFiles, start: int, stop: int) -> npt.NDArray[np.uint8]:
+        """Return some bytes of a payload that no checksum alone gives, to compare them."""
+        data = bytearray(stop - start)
+        count = max(0, min(stop, self.available) - start)
+        if self.file is not None and count:
+            data[:count] = files.read(self.file, self.offset + start, count)
+        for patch in self.patches:
+            first, last = max(start, patch.offset), min(stop, patch.offset + len(patch.data))
+            if first < last:
+                new = patch.data[first - patch.offset : last - patch.offset]
+                data[first - start : last - start] = new
+        return np.frombuffer(bytes(data), np.uint8)
 
 
 def read_payload(

@@ -324,13 +324,10 @@ def _recover(
         places = find_in_images(case, options.evidence.files, places, options.workers)
         report = make_report(case, [*explain_mixed(case, found.problems, places), *unused])
         mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
-        mended = mend_all(case, mender)
-        known = judge_belonging(case, mended, borrowing)
-        if not known:
-            _mend_doubted(case, mender, mended, known, borrowing)
-            if options.evidence and not known.others:
-                alone = replace(options, evidence=Evidence((), context))
-                _keep_own(mended, _mend_alone(case, found, alone, others))
+        mended, known = _mend(case, mender, borrowing)
+        if not known and options.evidence and not known.others:
+            alone = replace(options, evidence=Evidence((), context))
+            _keep_own(mended, _mend_alone(case, found, alone, others))
         rivals = {
             name: [mend_tensor(one, mender, case) for one in these]
             for name, these in case.rivals.items()
@@ -344,6 +341,17 @@ def _recover(
         problems = sort_problems([*recovery.report.problems, *unsearched])
         recovery.report = replace(recovery.report, problems=problems)
     return recovery
+
+
+def _mend(
+    case: Case, mender: Mender, borrowing: Borrowing
+) -> tuple[RowMapping[MendedTensor], Belonging]:
+    """Mend every tensor; return them, and what was promised of them at first."""
+    mended = mend_all(case, mender)
+    known = judge_belonging(case, mended, borrowing)
+    if not known:
+        _mend_doubted(case, mender, mended, known, borrowing)
+    return mended, known
 
 
 _MOST_TWICE = 1 << 10
@@ -374,11 +382,7 @@ def _mend_alone(
     """Mend a checkpoint as if nobody had named evidence."""
     places = find_places(case, options.evidence, found.places, options.mapfile)
     mender, borrowing = _make_mender(case, replace(found, places=places), options, others)
-    mended = mend_all(case, mender)
-    known = judge_belonging(case, mended, borrowing)
-    if not known:
-        _mend_doubted(case, mender, mended, known, borrowing)
-    return mended
+    return _mend(case, mender, borrowing)[0]
 
 
 def _keep_own(mended: RowMapping[MendedTensor], alone: RowMapping[MendedTensor]) -> None:
